@@ -1,0 +1,209 @@
+"""How each aggregation is computed over spans of tiles.
+
+A column's leaves are what a tile keeps of it. count, sum and mean come from differences of exact running totals,
+first and last from the nearest tile with a value, min and max from a sparse table, std and var from a segment
+tree. n_unique and median need the events: n_unique counts values that come into and go out of sight, median is
+Polars' own.
+"""
+
+import math
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import cast
+
+import polars as pl
+
+from mlforge.errors import DataError
+from mlforge.exact import Part, parts
+from mlforge.folds import extreme, fold
+from mlforge.metrics import Output
+
+NUMBERS_ONLY = frozenset({"sum", "mean", "std", "var", "median"})
+MOMENTS = frozenset({"std", "var"})
+ORDERED = frozenset({"first", "last"})
+UNTILED = frozenset({"n_unique", "median"})
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """For each change point the tiles inside one window, as row numbers: `start <= row < stop`."""
+
+    start: pl.Series
+    stop: pl.Series
+
+
+class Column:
+    """One aggregated column of the events: its leaves, and its aggregates over spans of tiles."""
+
+    def __init__(self, name: str, values: pl.Series, wanted: AbstractSet[str]) -> None:
+        self.name = name
+        self.dtype = values.dtype
+        self.wanted = wanted
+        self._parts: list[Part] = parts(name, values) if wanted & {"sum", "mean"} else []
+        self._scale = _scale(values) if wanted & MOMENTS else 1.0
+
+    @property
+    def leaves(self) -> list[pl.Expr]:
+        """What a tile keeps of the column, as expressions to group by; `row` numbers the events in time order."""
+        column = pl.col(self.name)
+        present = pl.when(column.is_not_null()).then("row")
+        found = [column.count().cast(pl.Int64).alias(f"{self.name}.count")]
+        found += [p.integers.sum().alias(f"{self.name}.part{i}") for i, p in enumerate(self._parts)]
+        found += [getattr(column, a)().alias(f"{self.name}.{a}") for a in ("min", "max") if a in self.wanted]
+        if "first" in self.wanted:
+            found.append(present.min().alias(f"{self.name}.first"))
+        if "last" in self.wanted:
+            found.append(present.max().alias(f"{self.name}.last"))
+        return found
+
+    def moments(self, events: pl.DataFrame, by: list[str]) -> pl.DataFrame:
+        """Count, anchor, mean above the anchor, and sum of squared deviations of each tile, sorted by `by`.
+
+        Everything is kept relative to a value of the tile itself, so that an offset of 1e9 costs no digits; the
+        events are sorted by value first, so that their order makes no difference to the last bit.
+        """
+        value = pl.col(self.name)
+        above = value - value.first()
+        return (
+            events.select(*by, (value.cast(pl.Float64) * self._scale))
+            .drop_nulls(self.name)
+            .sort(self.name)
+            .group_by(by)
+            .agg(
+                n=pl.len().cast(pl.Float64),
+                anchor=value.first(),
+                mean=above.mean(),
+                squares=above.var(ddof=0) * pl.len(),
+            )
+        )
+
+    def over(
+        self, tiles: pl.DataFrame, spans: Spans, values: pl.Series, outputs: Mapping[str, Output]
+    ) -> dict[str, pl.Series]:
+        """The aggregates over each span that outputs ask for, by aggregation; not n_unique and median."""
+        wanted = outputs.keys()
+        counts = _total(tiles[f"{self.name}.count"], spans)
+        found = {"count": counts}
+        if wanted & {"sum", "mean"}:
+            found |= self._sums(tiles, spans, counts, outputs.get("sum"))
+        for end, pick in (("min", pl.min_horizontal), ("max", pl.max_horizontal)):
+            if end in wanted:
+                found[end] = extreme(tiles[f"{self.name}.{end}"], spans.start, spans.stop, pick)
+        if wanted & MOMENTS:
+            found |= self._deviations(tiles, spans)
+        for end, rows, strategy in (("first", spans.start, "backward"), ("last", spans.stop - 1, "forward")):
+            if end in wanted:
+                nearest = tiles[f"{self.name}.{end}"].fill_null(strategy=strategy)
+                found[end] = values.gather(nearest.gather(_where(counts > 0, rows)))
+        return {aggregation: _finite(series) for aggregation, series in found.items()}
+
+    def _sums(
+        self, tiles: pl.DataFrame, spans: Spans, counts: pl.Series, output: Output | None
+    ) -> dict[str, pl.Series]:
+        totals = [_total(tiles[f"{self.name}.part{i}"], spans) for i in range(len(self._parts))]
+        number = pl.zeros(len(counts), dtype=pl.Float64, eager=True)
+        for total, part in zip(totals, self._parts, strict=True):
+            number = number + total.cast(pl.Float64) * part.unit
+        found = {"mean": _where(counts > 0, number / counts)}
+        if output is None:
+            return found
+        if self.dtype.is_float():
+            return found | {"sum": number.cast(self.dtype)}
+        if isinstance(self.dtype, pl.Decimal):
+            unit = pl.Series([Decimal(1).scaleb(-self.dtype.scale)])
+            whole = totals[0].cast(pl.Decimal(38, 0), strict=False)
+            found["sum"] = (whole * unit).cast(pl.Decimal(38, self.dtype.scale))
+        else:
+            found["sum"] = totals[0].cast(pl.Int64, strict=False)
+        if (lost := found["sum"].is_null()).any():
+            raise DataError(
+                f"{output.name}: the sum {totals[0].filter(lost)[0]} does not fit {found['sum'].dtype}: "
+                f"cast column {output.column!r} to Float64 in the feature's function."
+            )
+        return found
+
+    def _deviations(self, tiles: pl.DataFrame, spans: Spans) -> dict[str, pl.Series]:
+        leaves = tiles.select(pl.col(f"{self.name}.{s}").alias(s) for s in ("n", "anchor", "mean", "squares"))
+        folded = fold(leaves, spans.start, spans.stop, _merge_moments)
+        variance = pl.when(pl.col("n") > 1).then(pl.col("squares") / (pl.col("n") - 1))
+        return folded.select(var=variance / self._scale / self._scale, std=variance.sqrt() / self._scale).to_dict()
+
+
+def n_unique(
+    events: pl.DataFrame, name: str, points: pl.DataFrame, enter: pl.Expr, leave: pl.Expr, window: int
+) -> pl.Series:
+    """The number of different values in the window at each change point.
+
+    A value comes into sight when an event brings it and the one before has left, and goes out of sight when an
+    event leaves and the next one has not come: the number in sight is the running difference of the two.
+
+    Args:
+        events: `entity`, `at` (the end of the tile) and the column.
+        name: The column.
+        points: `entity` and `at` of the change points, sorted.
+        enter: The change point at which an event enters, from `at`.
+        leave: The one at which it leaves the window.
+        window: The length of the window in microseconds.
+    """
+    seen = events.select("entity", name, "at").drop_nulls(name).unique().sort("entity", name, "at")
+    same = pl.struct("entity", name).rle_id()
+    gap = (pl.col("at") - pl.col("at").shift(1) >= window) | (same != same.shift(1))
+    seen = seen.with_columns(new=gap.fill_null(value=True))
+    seen = seen.with_columns(gone=pl.col("new").shift(-1, fill_value=True))
+    comes = seen.filter("new").select("entity", at=enter, change=pl.lit(1, pl.Int64))
+    goes = seen.filter("gone").select("entity", at=leave, change=pl.lit(-1, pl.Int64))
+    changes = pl.concat([comes, goes]).group_by("entity", "at").agg(pl.col("change").sum())
+    joined = points.join(changes, on=["entity", "at"], how="left", maintain_order="left")
+    return joined["change"].fill_null(0).cum_sum()
+
+
+def median(events: pl.DataFrame, name: str, points: pl.DataFrame, window: int) -> pl.Series:
+    """The median of the values in the window at each change point; arguments as for `n_unique`."""
+    values = events.select("entity", "at", value=pl.col(name).cast(pl.Float64), point=False).drop_nulls("value")
+    asked = points.select("entity", "at", value=pl.lit(None, pl.Float64), point=True)
+    rolled = pl.col("value").rolling_median_by("at", window_size=f"{window}i").over("entity")
+    both = pl.concat([values, asked]).sort("entity", "at", "point")
+    return _finite(both.with_columns(rolled).filter("point")["value"])
+
+
+def _total(leaves: pl.Series, spans: Spans) -> pl.Series:
+    running = pl.concat([pl.Series(leaves.name, [0], leaves.dtype), leaves.cum_sum()])
+    return running.gather(spans.stop) - running.gather(spans.start)
+
+
+def _where(condition: pl.Series, values: pl.Series) -> pl.Series:
+    return pl.select(pl.when(condition).then(values)).to_series()
+
+
+def _finite(values: pl.Series) -> pl.Series:
+    return _where(values.is_finite(), values) if values.dtype.is_float() else values
+
+
+def _scale(values: pl.Series) -> float:
+    """A power of two that keeps squares in the range of a double."""
+    top = cast("float", values.cast(pl.Float64).abs().max() or 0.0)
+    return 2.0 ** min(0, 500 - math.frexp(top)[1])
+
+
+def _merge_moments(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
+    """Chan, Golub and LeVeque's update (1979), with each mean kept relative to an anchor among the values."""
+    other = b.select(pl.all().name.suffix("_b"))
+    n, n_b = pl.col("n"), pl.col("n_b")
+    apart = (pl.col("anchor_b") - pl.col("anchor")) + (pl.col("mean_b") - pl.col("mean"))
+    merged = {
+        "n": n + n_b,
+        "anchor": pl.col("anchor"),
+        "mean": pl.col("mean") + apart * (n_b / (n + n_b)),
+        "squares": pl.col("squares") + pl.col("squares_b") + apart * apart * (n * n_b / (n + n_b)),
+    }
+    return a.hstack(other).select(
+        pl.when(n.is_null())
+        .then(pl.col(f"{name}_b"))
+        .when(n_b.is_null())
+        .then(pl.col(name))
+        .otherwise(expr)
+        .alias(name)
+        for name, expr in merged.items()
+    )

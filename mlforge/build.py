@@ -1,0 +1,136 @@
+"""Building a feature offline: compute, audit, then publish."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import polars as pl
+
+from mlforge import checks
+from mlforge.checks import CheckResult
+from mlforge.engines.polars import compute
+from mlforge.errors import StoreError
+from mlforge.features import Feature
+from mlforge.fingerprint import definition_hash
+from mlforge.store.base import ConflictError, Snapshot, Store
+from mlforge.store.record import BuildRecord
+from mlforge.sync import SyncReport
+
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildReport:
+    """What a build did.
+
+    Attributes:
+        feature: The feature's name.
+        outcome: `"built"`: a new version; `"unchanged"`: computed, and the rows equal those that are stored, so the
+            version stays; `"skipped"`: neither the data nor the definition has changed, so nothing was computed.
+        version: The version that is there now, MAJOR.MINOR.PATCH.
+        rows: How many rows it has.
+        left_out: How many rows of the function's result had no key or no timestamp.
+        checks: The verdicts of the checks; empty when skipped.
+        seconds: How long it took, online part included.
+        online: What was written online; None for an offline build.
+    """
+
+    feature: str
+    outcome: Literal["built", "unchanged", "skipped"]
+    version: str
+    rows: int
+    left_out: int = 0
+    checks: Sequence[CheckResult] = ()
+    seconds: float = 0.0
+    online: SyncReport | None = None
+
+
+def build(feature: Feature, store: Store, *, force: bool = False) -> tuple[BuildReport, Snapshot]:
+    """Computes a feature's history from its source and publishes it as the next version, unless nothing changed.
+
+    Nothing is written unless every check with severity error passes; whoever reads sees the old version or the new
+    one, never a mixture.
+
+    Args:
+        feature: The feature.
+        store: Where its table is.
+        force: Computes even where neither data nor definition have changed.
+
+    Raises:
+        CheckFailedError: A check failed.
+        DataError: The data is not what the definition says.
+        StoreError: The store cannot be read or written, or others kept committing to the table.
+    """
+    began = time.perf_counter()
+    definition = definition_hash(feature)
+    with store.building(feature.name):
+        for _ in range(ATTEMPTS):
+            current = store.open(feature.name)
+            fingerprint = feature.source.fingerprint()
+            if current is not None and not force and _stands(current.record, definition, fingerprint):
+                return _report(feature, "skipped", current, began), current
+            computed = compute(feature)
+            checks.require(computed.checks, feature=feature.name)
+            if feature.source.fingerprint() != fingerprint:
+                fingerprint = None
+            record = _record(feature, computed.rows, current, definition, fingerprint)
+            report = {"left_out": computed.left_out, "checks": computed.checks}
+            if current is not None and current.record.definition == definition and _equal(current, computed.rows):
+                return replace(_report(feature, "unchanged", current, began), **report), current
+            try:
+                made = store.replace(feature.name, computed.rows, record, current)
+            except ConflictError:
+                continue
+            return replace(_report(feature, "built", made, began), **report), made
+    raise StoreError(
+        f"Feature {feature.name!r}: others committed to {store.table_uri(feature.name)!r} during each of {ATTEMPTS} "
+        f"attempts to build it; nothing was written. Build it from one place at a time."
+    )
+
+
+def _stands(record: BuildRecord, definition: str, fingerprint: str | None) -> bool:
+    return fingerprint is not None and (record.definition, record.fingerprint) == (definition, fingerprint)
+
+
+def _record(
+    feature: Feature, rows: pl.DataFrame, current: Snapshot | None, definition: str, fingerprint: str | None
+) -> BuildRecord:
+    major, minor, base = 1, 0, 0
+    if current is not None:
+        old = current.record
+        major, minor, base = old.major, old.minor, old.base
+        stored = current.schema
+        if any(rows.schema.get(name) != dtype for name, dtype in stored.items()):
+            major, minor, base = major + 1, 0, current.delta_version + 1
+        elif rows.schema.keys() != stored.keys() or old.definition != definition:
+            minor, base = minor + 1, current.delta_version + 1
+    return BuildRecord(
+        major=major,
+        minor=minor,
+        base=base,
+        definition=definition,
+        fingerprint=fingerprint,
+        keys=feature.keys,
+        timestamp=feature.timestamp,
+        rows=len(rows),
+    )
+
+
+def _equal(current: Snapshot, rows: pl.DataFrame) -> bool:
+    if current.record.rows != len(rows) or dict(current.schema) != dict(rows.schema):
+        return False
+    order = [*current.record.keys, *([current.record.timestamp] if current.record.timestamp else [])]
+    return current.scan().select(rows.columns).sort(order).collect().equals(rows)
+
+
+def _report(
+    feature: Feature, outcome: Literal["built", "unchanged", "skipped"], snapshot: Snapshot, began: float
+) -> BuildReport:
+    return BuildReport(
+        feature=feature.name,
+        outcome=outcome,
+        version=snapshot.version,
+        rows=snapshot.record.rows,
+        seconds=time.perf_counter() - began,
+    )

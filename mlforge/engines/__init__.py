@@ -1,0 +1,1 @@
+"""What runs features: their functions, their checks and their windows."""

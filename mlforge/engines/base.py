@@ -1,0 +1,110 @@
+"""What every engine does with what a feature's function returned: check its shape, its events, its keys."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from mlforge.checks import CheckResult
+from mlforge.errors import DataError, DefinitionError
+from mlforge.features import RESERVED, Feature
+
+# Event times outside are nearly always seconds taken for milliseconds, or the like.
+FIRST_YEAR, LAST_YEAR = 1900, 2200
+KEY_DTYPES = (pl.String, pl.Int64, pl.Boolean, pl.Date, pl.Datetime)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """A feature's whole history, and what was found on the way.
+
+    Attributes:
+        rows: Keys, timestamp (not for a snapshot) and feature columns in storable dtypes, sorted by keys and
+            timestamp, which together are unique.
+        left_out: How many rows had no key or no timestamp.
+        checks: The verdicts; whether they allow publishing is the caller's to ask.
+    """
+
+    rows: pl.DataFrame
+    left_out: int
+    checks: Sequence[CheckResult] = field(default_factory=list)
+
+
+def require_columns(feature: Feature, schema: pl.Schema) -> None:
+    """Refuses a result whose columns are not those that the definition names.
+
+    Raises:
+        DefinitionError: A key, the timestamp or an aggregated column is missing, there is no feature column, a
+            windowed feature returns a column that has no value, or a name is reserved.
+    """
+    returned = f"the function returns {', '.join(map(repr, schema)) or 'no column'}"
+    aggregated = list(dict.fromkeys(output.column for output in feature.outputs))
+    roles = {
+        "key column": feature.keys,
+        "timestamp": [feature.timestamp] if feature.timestamp else [],
+        "aggregated column": aggregated,
+    }
+    for role, names in roles.items():
+        for name in names:
+            if name not in schema:
+                raise DefinitionError(f"Feature {feature.name!r}: the {role} {name!r} is missing; {returned}.")
+    rest = [name for name in schema if name not in {*feature.keys, feature.timestamp}]
+    if feature.metrics and (loose := sorted(set(rest) - set(aggregated))):
+        raise DefinitionError(
+            f"Feature {feature.name!r}: column {loose[0]!r} is not aggregated, so it has no value at an instant: "
+            f"aggregate it (for instance with 'last') or leave it out of what the function returns."
+        )
+    if not feature.metrics and not rest:
+        raise DefinitionError(f"Feature {feature.name!r}: there is no feature column; {returned}.")
+    if reserved := [name for name in schema if name.startswith(RESERVED)]:
+        raise DefinitionError(f"Feature {feature.name!r}: {reserved[0]!r}: names with {RESERVED!r} are reserved.")
+
+
+def require_dtypes(feature: Feature, schema: pl.Schema) -> None:
+    """Refuses keys that cannot name an entity and a timestamp that is none.
+
+    Raises:
+        DataError: The message names the column, its dtype and the cast.
+    """
+    for key in feature.keys:
+        if schema[key] not in KEY_DTYPES:
+            raise DataError(
+                f"Feature {feature.name!r}: the key column {key!r} is {schema[key]}: a key is a string, an integer, a "
+                f"Boolean, a date or a datetime, so cast it in the function, as in .cast(pl.Int64)."
+            )
+    if feature.timestamp and schema[feature.timestamp] not in (pl.Datetime, pl.Date):
+        raise DataError(
+            f"Feature {feature.name!r}: the timestamp {feature.timestamp!r} is {schema[feature.timestamp]}, not a "
+            f"datetime or date: convert it in the function, as in .str.to_datetime() or pl.from_epoch(...)."
+        )
+
+
+def require_years(feature: Feature, events: pl.DataFrame) -> None:
+    """Refuses events that cannot be meant.
+
+    Raises:
+        DataError: Some are before 1900 or after 2200; the message shows three.
+    """
+    time = pl.col(feature.timestamp or "")
+    strange = events.filter(~time.dt.year().is_between(FIRST_YEAR, LAST_YEAR))
+    if len(strange):
+        some = ", ".join(strange[feature.timestamp or ""].head(3).dt.strftime("%Y-%m-%d %H:%M:%S"))
+        raise DataError(
+            f"Feature {feature.name!r}: {len(strange)} events are not between the years {FIRST_YEAR} and {LAST_YEAR} "
+            f"({some}): is the unit of {feature.timestamp!r} seconds, milliseconds or microseconds?"
+        )
+
+
+def require_unique_keys(feature: Feature, rows: pl.DataFrame) -> None:
+    """Refuses two rows for one entity of a snapshot feature.
+
+    Raises:
+        DataError: The message shows three of the entities.
+    """
+    twice = rows.group_by(feature.keys, maintain_order=True).len().filter(pl.col("len") > 1)
+    if len(twice):
+        some = ", ".join(str(entity) for entity in twice.head(3).drop("len").to_dicts())
+        raise DataError(
+            f"Feature {feature.name!r} has no timestamp, so one row an entity, but {len(twice)} entities have more "
+            f"({some}): aggregate or filter in the function, or name the timestamp."
+        )

@@ -1,0 +1,67 @@
+"""The engine that runs features in Polars on this machine."""
+
+import polars as pl
+
+from mlforge import checks, windows
+from mlforge.engines import base
+from mlforge.engines.base import Computed
+from mlforge.errors import DataError, DefinitionError
+from mlforge.features import Feature
+from mlforge.storable import storable
+
+
+def compute(feature: Feature) -> Computed:
+    """Runs a feature's function over its source, its checks over the result, and its windows over the events.
+
+    Raises:
+        DefinitionError: The result is no frame or does not have the columns that the definition names.
+        DataError: The source is missing or empty, or the data is not what the definition says.
+    """
+    frame = _run(feature)
+    base.require_columns(feature, frame.schema)
+    needed = [*feature.keys, *([feature.timestamp] if feature.timestamp else [])]
+    if feature.timestamp and frame.schema[feature.timestamp] == pl.Date:
+        frame = frame.with_columns(pl.col(feature.timestamp).cast(pl.Datetime("us")))
+    present = storable(frame, feature=feature.name)
+    base.require_dtypes(feature, present.schema)
+    present = present.drop_nulls(needed)
+    left_out = len(frame) - len(present)
+    del frame
+    if present.is_empty():
+        why = f"each of its {left_out} rows lacks one of {needed}" if left_out else "the function returned no rows"
+        raise DataError(f"Feature {feature.name!r} has no data: {why} (source: {feature.source!r}).")
+    if feature.timestamp:
+        base.require_years(feature, present)
+    results = checks.run(feature.checks, present, feature=feature.name)
+    return Computed(rows=_history(feature, present), left_out=left_out, checks=results)
+
+
+def _run(feature: Feature) -> pl.DataFrame:
+    """What the function returns, collected; what it raises passes through with the feature's name in a note."""
+    source = feature.source.scan()
+    try:
+        result = feature.function(source)
+        if isinstance(result, pl.LazyFrame):
+            return result.collect(engine="streaming")
+    except BaseException as error:
+        error.add_note(f"This happened in the function of feature {feature.name!r}.")
+        raise
+    if not isinstance(result, pl.DataFrame):
+        raise DefinitionError(
+            f"Feature {feature.name!r}: the function returns {type(result).__name__}, not a LazyFrame or DataFrame."
+        )
+    return result
+
+
+def _history(feature: Feature, events: pl.DataFrame) -> pl.DataFrame:
+    if feature.timestamp is None:
+        base.require_unique_keys(feature, events)
+        return events.select(*feature.keys, pl.exclude(feature.keys)).sort(feature.keys)
+    if feature.metrics:
+        return windows.change_points(
+            events, keys=feature.keys, timestamp=feature.timestamp, interval=feature.interval, metrics=feature.metrics
+        )
+    instant = [*feature.keys, feature.timestamp]
+    rest = [name for name in events.columns if name not in instant]
+    # Of rows at the same instant the last holds; by value, since the order of a source does not survive a shuffle.
+    return events.select(*instant, *rest).sort(*instant, *rest).unique(instant, keep="last", maintain_order=True)

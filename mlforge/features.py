@@ -1,0 +1,142 @@
+"""Features: what is computed, from what, for which entities."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from mlforge.checks import Check
+from mlforge.duration import microseconds
+from mlforge.errors import DefinitionError
+from mlforge.metrics import Output, Rolling
+from mlforge.source import Source, as_source
+
+Frame = pl.LazyFrame | pl.DataFrame
+Transform = Callable[[pl.LazyFrame], Frame]
+# Columns of mlforge's own in the stored tables begin like this.
+RESERVED = "mlforge_"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Feature:
+    """A function over a Polars frame and what mlforge has to know to run it; made by `mlf.feature`.
+
+    Attributes:
+        name: The name of the feature, which is the function's.
+        function: Gets the source as a `LazyFrame`, returns a `LazyFrame` or `DataFrame`.
+        keys: The columns that name an entity.
+        source: Where the data comes from.
+        timestamp: The column of the event times; None for a snapshot feature.
+        interval: What the ends of windows are multiples of; None: every event counts at once.
+        metrics: The aggregates of a windowed feature.
+        checks: Conditions on what the function returns, by name.
+        description: For people; the function's docstring by default.
+        tags: For people, to search by.
+        owners: For people, to ask.
+    """
+
+    name: str
+    function: Transform = field(repr=False)
+    keys: tuple[str, ...]
+    source: Source
+    timestamp: str | None = None
+    interval: str | None = None
+    metrics: tuple[Rolling, ...] = ()
+    checks: Mapping[str, Check] = field(default_factory=dict, repr=False)
+    description: str = field(default="", repr=False)
+    tags: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", self.name, re.ASCII):
+            raise self._error("a name is letters, digits and underscores, and begins with a letter")
+        if not self.keys or len(set(self.keys)) < len(self.keys):
+            raise self._error(f"keys names one or more different columns, not {list(self.keys)}")
+        for column in (*self.keys, *([self.timestamp] if self.timestamp is not None else [])):
+            if not isinstance(column, str) or not column or column.startswith(RESERVED):
+                raise self._error(f"{column!r} is no column name (one that begins with {RESERVED!r} is reserved)")
+        if self.timestamp in self.keys:
+            raise self._error(f"{self.timestamp!r} is both a key and the timestamp")
+        if self.metrics and self.timestamp is None:
+            raise self._error("metrics need event times: say timestamp=...")
+        if self.interval is not None:
+            microseconds(self.interval)
+            if not self.metrics:
+                raise self._error("an interval is about windows: say metrics=[mlf.Rolling(...)] or leave it out")
+        names = [*self.keys, *([self.timestamp] if self.timestamp else []), *(o.name for o in self.outputs)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise self._error(f"the column {twice[0]!r} would be there twice")
+
+    def __call__(self, df: pl.LazyFrame) -> Frame:
+        """What the function makes of a frame, as it is."""
+        return self.function(df)
+
+    @property
+    def outputs(self) -> list[Output]:
+        """The columns that the metrics make, in order; empty without metrics."""
+        return [output for metric in self.metrics for output in metric.outputs]
+
+    def _error(self, what: str) -> DefinitionError:
+        return DefinitionError(f"Feature {self.name!r}: {what}.")
+
+
+def feature(
+    *,
+    keys: Sequence[str],
+    source: str | Path | Sequence[str | Path] | Source,
+    timestamp: str | None = None,
+    interval: str | None = None,
+    metrics: Sequence[Rolling] = (),
+    checks: Mapping[str, Check | pl.Expr] | None = None,
+    description: str | None = None,
+    tags: Sequence[str] = (),
+    owners: Sequence[str] = (),
+    name: str | None = None,
+) -> Callable[[Transform], Feature]:
+    """Makes a function over a Polars frame a feature.
+
+    The function gets the source as a `LazyFrame` and returns a frame with the keys, the timestamp, and the
+    aggregated columns (with metrics) or the feature columns (without). Times are UTC; naive ones are taken as UTC.
+
+    Args:
+        keys: One or more columns that name an entity: strings, integers, Booleans, dates or datetimes.
+        source: A path, a glob or a URL of Parquet, CSV, NDJSON or Delta, a list of them, or an `mlf.Source`.
+        timestamp: The column of the event times. Without it the feature is a snapshot: one row an entity.
+        interval: The granularity of the windows' ends, such as `"1d"`; without it every event counts at once.
+        metrics: Rolling aggregates. Without them the newest row at or before an instant is the value.
+        checks: Conditions by name, as expressions that hold for every row the function returns, or `mlf.Check`s.
+        description: The function's docstring by default.
+        tags: For people, to search by.
+        owners: For people, to ask.
+        name: The name of the function by default.
+
+    Raises:
+        DefinitionError: Something here cannot work; the message names the feature and says what.
+    """
+    for argument, value in (("keys", keys), ("tags", tags), ("owners", owners), ("metrics", metrics)):
+        if isinstance(value, str | Rolling):
+            raise DefinitionError(f"{argument} is a list: write {argument}=[{value!r}].")
+
+    def decorate(function: Transform) -> Feature:
+        label = name if name is not None else getattr(function, "__name__", repr(function))
+        if not callable(function) or isinstance(function, Feature):
+            raise DefinitionError(f"@mlf.feature goes on a function, not on {function!r}.")
+        if wrong := [metric for metric in metrics if not isinstance(metric, Rolling)]:
+            raise DefinitionError(f"Feature {label!r}: a metric is an mlf.Rolling, not {wrong[0]!r}.")
+        return Feature(
+            name=label,
+            function=function,
+            keys=tuple(keys),
+            source=as_source(source),
+            timestamp=timestamp,
+            interval=interval,
+            metrics=tuple(metrics),
+            checks={n: c if isinstance(c, Check) else Check(c) for n, c in (checks or {}).items()},
+            description=(function.__doc__ or "").strip() if description is None else description,
+            tags=tuple(tags),
+            owners=tuple(owners),
+        )
+
+    return decorate

@@ -1,0 +1,25 @@
+"""Instants: what a person or a program may write for one, as a datetime in UTC."""
+
+import datetime as dt
+
+from mlforge.errors import RequestError
+
+
+def instant(value: dt.datetime | dt.date | str) -> dt.datetime:
+    """A datetime in UTC; a naive one is taken as UTC, a date as its first moment, text as ISO 8601.
+
+    >>> instant("2017-12-31").isoformat()
+    '2017-12-31T00:00:00+00:00'
+
+    Raises:
+        RequestError: It is none of these.
+    """
+    try:
+        moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        moment = None
+    if isinstance(moment, dt.datetime):
+        return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+    if isinstance(moment, dt.date):
+        return dt.datetime(moment.year, moment.month, moment.day, tzinfo=dt.UTC)
+    raise RequestError(f"{value!r} is no instant: write a datetime, or ISO 8601 as in '2026-01-31T12:00:00Z'.")

@@ -1,0 +1,158 @@
+"""What is online for a feature, and by whom it was written: the status beside its values."""
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, cast, get_args
+
+import orjson
+import polars as pl
+
+from mlforge.errors import RequestError, StoreError
+from mlforge.online.codec import CODEC_VERSION, schema_from_json, schema_to_json
+from mlforge.online.keys import utc_text
+
+State = Literal["writing", "complete", "dirty"]
+NEVER = dt.datetime.min.replace(tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What an online store holds for one feature.
+
+    The values are a function of table id, Delta version, as-of, definition hash and codec. A feature that only
+    `write` and `write_batch` have touched was never synced (`synced` is False): then only `state` and
+    `key_columns` say something, and all else has a default that is older than, or different from, anything real,
+    so a sync that compares sees that it has to write everything.
+
+    Attributes:
+        state: `complete`: exactly what the other fields say; `writing`: a sync is under way or did not finish;
+            `dirty`: written to by hand since, so the next sync writes everything.
+        key_columns: The entity key columns.
+        schema: The value columns in order, and their offline dtypes.
+        table_id: The id of the Delta table.
+        delta_version: The version of the Delta table.
+        version: The same for people, as in `1.0.3`.
+        location: Where the offline table is.
+        definition_hash: The hash of the feature's definition.
+        codec: The number of the value format.
+        as_of: The instant at which the values hold.
+        next_change: The next instant at which time alone changes a value; None if none does.
+        rows: How many entities were written.
+        token: The writer's own random text: who it was, as far as the store can know.
+        started_at: When the writer began.
+        finished_at: When all was acknowledged; None before that.
+        run_id: The server's own id, new after every restart; empty where it does not tell.
+        evicted_keys: How many keys the server had thrown out for lack of memory when the writer began.
+    """
+
+    state: State = "writing"
+    key_columns: tuple[str, ...] = ()
+    schema: dict[str, pl.DataType] = field(default_factory=dict)
+    table_id: str = ""
+    delta_version: int = -1
+    version: str = ""
+    location: str = ""
+    definition_hash: str = ""
+    codec: int = CODEC_VERSION
+    as_of: dt.datetime = NEVER
+    next_change: dt.datetime | None = None
+    rows: int = 0
+    token: str = ""
+    started_at: dt.datetime = NEVER
+    finished_at: dt.datetime | None = None
+    run_id: str = ""
+    evicted_keys: int = 0
+
+    def __post_init__(self) -> None:
+        if self.state not in get_args(State):
+            raise RequestError(f"{self.state!r} is not a state: writing, complete or dirty.")
+        object.__setattr__(self, "key_columns", tuple(self.key_columns))
+        object.__setattr__(self, "schema", dict(pl.Schema(self.schema)))
+
+    @property
+    def synced(self) -> bool:
+        """Whether a sync has ever written this feature; if not, only `state` and `key_columns` mean anything."""
+        return self.token != ""
+
+    def to_hash(self) -> dict[str, str]:
+        """The fields as text, as the Redis hash holds them; what is None is left out."""
+        names = [f.name for f in fields(self)] if self.synced else ["state", "key_columns"]
+        values = {name: getattr(self, name) for name in names}
+        return {name: _text(name, value) for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_hash(cls, stored: Mapping[str, str], *, what: str = "A status") -> "Status":
+        """The status in such a hash; fields of later releases are passed over.
+
+        Args:
+            stored: The fields as text.
+            what: What to call it in an error: its Redis key.
+
+        Raises:
+            StoreError: A field is missing or damaged.
+        """
+        needed = ["state", "key_columns"]
+        if "token" in stored:
+            needed = [f.name for f in fields(cls) if f.name not in ("next_change", "finished_at")]
+        missing = [name for name in needed if name not in stored]
+        if missing:
+            raise StoreError(f"{what} has no {', '.join(missing)}: delete it and build the feature online again.")
+        known = {f.name for f in fields(cls)}
+        values = {
+            name: _value(name, text, what)
+            for name, text in stored.items()
+            if name in known and ("token" in stored or name in needed)
+        }
+        return cls(**values)
+
+
+def key_columns_text(columns: tuple[str, ...] | list[str]) -> str:
+    """Key columns as the text that the status holds.
+
+    >>> key_columns_text(["user_id"])
+    '["user_id"]'
+    """
+    return orjson.dumps(list(columns)).decode()
+
+
+def key_columns_value(text: str | bytes, *, what: str) -> tuple[str, ...]:
+    """The key columns in such a text.
+
+    Raises:
+        StoreError: The text is no list of names.
+    """
+    return cast("tuple[str, ...]", _value("key_columns", text, what))
+
+
+def _text(name: str, value: Any) -> str:
+    if name == "schema":
+        return schema_to_json(value)
+    if name == "key_columns":
+        return key_columns_text(value)
+    return utc_text(value) if isinstance(value, dt.datetime) else str(value)
+
+
+def _value(name: str, text: str | bytes, what: str) -> Any:
+    try:
+        if name == "schema":
+            return schema_from_json(text)
+        if name == "key_columns":
+            columns = orjson.loads(text)
+            if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):
+                raise ValueError("no list of names")
+            return tuple(columns)
+        if name in ("delta_version", "codec", "rows", "evicted_keys"):
+            return int(text)
+        if name in ("as_of", "next_change", "started_at", "finished_at"):
+            instant = dt.datetime.fromisoformat(str(text))
+            if instant.tzinfo is None:
+                raise ValueError("no time zone")
+            return instant
+        if name == "state" and text not in get_args(State):
+            raise ValueError("writing, complete or dirty")
+    except (StoreError, ValueError) as error:
+        raise StoreError(
+            f"{what} holds {text!r} as {name} ({error}): delete it and build the feature online again."
+        ) from None
+    return text

