@@ -72,10 +72,10 @@ class Column:
             .sort(self.name)
             .group_by(by)
             .agg(
-                n=pl.len().cast(pl.Float64),
-                anchor=value.first(),
-                mean=above.mean(),
-                squares=above.var(ddof=0) * pl.len(),
+                pl.len().cast(pl.Float64).alias(f"{self.name}.n"),
+                value.first().alias(f"{self.name}.anchor"),
+                above.mean().alias(f"{self.name}.mean"),
+                (above.var(ddof=0) * pl.len()).alias(f"{self.name}.squares"),
             )
         )
 

@@ -53,6 +53,8 @@ class Definitions:
         self.store = store if store is not None else LocalStore("feature_store")
         self.online_store = online_store
         self.as_of = None if as_of is None else instant(as_of)
+        if isinstance(features, Feature | ModuleType):
+            raise DefinitionError("features is a list: write features=[...].")
         for part in features or ():
             if not isinstance(part, Feature | ModuleType):
                 raise DefinitionError(
@@ -179,6 +181,8 @@ class Definitions:
         Raises:
             RequestError: There is none.
         """
+        if not isinstance(name, str):
+            raise RequestError(f"{name!r} is no name of a feature: write it as text, as in 'user_spend'.")
         if name not in self.features:
             raise RequestError(f"There is no feature {name!r}{did_you_mean(name, self.features)}")
         return self.features[name]

@@ -63,13 +63,13 @@ def extreme(
     spans = pl.DataFrame({"span": pl.int_range(len(start), eager=True), "start": start, "stop": stop})
     wide = spans.filter(pl.col("start") < pl.col("stop"))
     wide = wide.with_columns(level=63 - (pl.col("stop") - pl.col("start")).bitwise_leading_zeros().cast(pl.Int64))
-    found = [pl.DataFrame(schema={"span": pl.Int64, "value": leaves.dtype})]
+    found = pl.repeat(None, len(spans), dtype=leaves.dtype, eager=True)
     for level in range(cast("int", wide["level"].max()) + 1 if len(wide) else 0):
         here = wide.filter(pl.col("level") == level)
         head, tail = leaves.gather(here["start"]), leaves.gather(here["stop"] - (1 << level))
-        found.append(here.select("span", value=pick(head, tail)))
+        found.scatter(here["span"], pl.select(pick(head, tail)).to_series())
         leaves = pl.select(pick(leaves, leaves.shift(-(1 << level)))).to_series()
-    return spans.join(pl.concat(found), on="span", how="left", maintain_order="left")["value"]
+    return found
 
 
 def _rows(frame: pl.DataFrame, numbers: pl.Series) -> pl.DataFrame:

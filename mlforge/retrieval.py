@@ -58,6 +58,8 @@ def training_frame(
     Raises:
         RequestError: A column is missing, clashes, or has a dtype that cannot be a key or a time.
     """
+    if not isinstance(entity_df, pl.DataFrame):
+        raise RequestError(f"The labels are {type(entity_df).__name__}, not a polars.DataFrame.")
     if timestamp is not None and timestamp not in entity_df.columns:
         raise RequestError(f"The labels have no column {timestamp!r}{did_you_mean(timestamp, entity_df.columns)}")
     labels = entity_df.with_columns(_label_times(entity_df, timestamp, as_of).alias(_TIME)).with_row_index(_ROW)

@@ -104,11 +104,15 @@ def _scan(file: str) -> pl.LazyFrame:
                 f"The source {file!r} is a folder but no Delta table: write a glob such as '{file}/*.parquet'."
             )
         return pl.scan_delta(deltalake.DeltaTable(file))
+    local = "://" not in file
+    if local and Path(file).stat().st_size == 0:
+        raise DataError(f"The source {file!r} is an empty file.")
     name = file.lower()
+    # A local file's brackets belong to its name: globs have been resolved.
     if name.endswith((".parquet", ".pq")):
-        return pl.scan_parquet(file)
+        return pl.scan_parquet(file, glob=not local)
     if name.endswith((".csv", ".csv.gz")):
-        return pl.scan_csv(file, try_parse_dates=True)
+        return pl.scan_csv(file, try_parse_dates=True, glob=not local)
     if name.endswith((".ndjson", ".jsonl")):
         return pl.scan_ndjson(file)
     raise DataError(f"The ending of the source {file!r} is none of .parquet, .csv, .ndjson, .jsonl.")

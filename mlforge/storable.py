@@ -9,7 +9,7 @@
 | Datetime                          | `Datetime("us", "UTC")`; naive is taken as UTC |
 | List, Array                       | List of the above                              |
 | Struct                            | Struct of the above                            |
-| Time, Duration, Binary, Int128, Object, Null, ... | an error that names the cast   |
+| Time, Duration, Binary, Int128, Float16, Object, Null, ... | an error that names the cast   |
 """
 
 import polars as pl
@@ -22,8 +22,11 @@ _CASTS = {
     pl.Duration: "dt.total_seconds()",
     pl.Binary: "bin.encode('hex')",
     pl.Int128: "cast(pl.Int64) or cast(pl.Decimal(38, 0))",
+    pl.Float16: "cast(pl.Float32)",
     pl.Null: "cast(pl.Float64), or the type that its values would have",
 }
+# In milliseconds, what microseconds in 64 bits can hold.
+_MOST = (2**63 - 1) // 1000
 
 
 def storable(frame: pl.DataFrame, *, feature: str) -> pl.DataFrame:
@@ -38,10 +41,22 @@ def storable(frame: pl.DataFrame, *, feature: str) -> pl.DataFrame:
                 f"Feature {feature!r}: column {name!r} holds {beyond[0]}, which is beyond Int64: "
                 f"cast it to Float64 or String in the function."
             )
-    return frame.select(
+        if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ms":
+            since = frame[name].to_physical()
+            # Polars panics where it cannot show the value that does not fit.
+            if (beyond := since.filter(~since.is_between(-_MOST, _MOST))).len():
+                raise DataError(
+                    f"Feature {feature!r}: column {name!r} holds an instant {beyond[0]} milliseconds from 1970: is its "
+                    f"unit seconds, milliseconds or microseconds?"
+                )
+    expressions = [
         _expression(pl.col(name), dtype, f"Feature {feature!r}: column {name!r}").alias(name)
         for name, dtype in frame.schema.items()
-    )
+    ]
+    try:
+        return frame.select(expressions)
+    except pl.exceptions.InvalidOperationError as error:
+        raise DataError(f"Feature {feature!r}: a value inside a list or struct is beyond Int64: {error}") from error
 
 
 def _expression(column: pl.Expr, dtype: pl.DataType, what: str) -> pl.Expr:

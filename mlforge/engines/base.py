@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
@@ -11,6 +12,7 @@ from mlforge.features import RESERVED, Feature
 
 # Event times outside are nearly always seconds taken for milliseconds, or the like.
 FIRST_YEAR, LAST_YEAR = 1900, 2200
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 KEY_DTYPES = (pl.String, pl.Int64, pl.Boolean, pl.Date, pl.Datetime)
 
 
@@ -85,10 +87,12 @@ def require_years(feature: Feature, events: pl.DataFrame) -> None:
     Raises:
         DataError: Some are before 1900 or after 2200; the message shows three.
     """
-    time = pl.col(feature.timestamp or "")
-    strange = events.filter(~time.dt.year().is_between(FIRST_YEAR, LAST_YEAR))
+    # As integers: Polars has no year for instants far out, and panics when asked to write them.
+    times = events[feature.timestamp or ""].to_physical()
+    first, end = (_since_epoch(datetime(year, 1, 1, tzinfo=UTC)) for year in (FIRST_YEAR, LAST_YEAR + 1))
+    strange = times.filter(~times.is_between(first, end, closed="left"))
     if len(strange):
-        some = ", ".join(strange[feature.timestamp or ""].head(3).dt.strftime("%Y-%m-%d %H:%M:%S"))
+        some = ", ".join(map(_shown, strange.head(3)))
         raise DataError(
             f"Feature {feature.name!r}: {len(strange)} events are not between the years {FIRST_YEAR} and {LAST_YEAR} "
             f"({some}): is the unit of {feature.timestamp!r} seconds, milliseconds or microseconds?"
@@ -108,3 +112,14 @@ def require_unique_keys(feature: Feature, rows: pl.DataFrame) -> None:
             f"Feature {feature.name!r} has no timestamp, so one row an entity, but {len(twice)} entities have more "
             f"({some}): aggregate or filter in the function, or name the timestamp."
         )
+
+
+def _since_epoch(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _shown(microseconds: int) -> str:
+    try:
+        return f"{_EPOCH + timedelta(microseconds=microseconds):%Y-%m-%d %H:%M:%S}"
+    except OverflowError:
+        return f"{microseconds} microseconds since 1970"

@@ -19,6 +19,7 @@ def compute(feature: Feature) -> Computed:
     """
     frame = _run(feature)
     base.require_columns(feature, frame.schema)
+    results = checks.run(feature.checks, frame, feature=feature.name)
     needed = [*feature.keys, *([feature.timestamp] if feature.timestamp else [])]
     if feature.timestamp and frame.schema[feature.timestamp] == pl.Date:
         frame = frame.with_columns(pl.col(feature.timestamp).cast(pl.Datetime("us")))
@@ -32,19 +33,20 @@ def compute(feature: Feature) -> Computed:
         raise DataError(f"Feature {feature.name!r} has no data: {why} (source: {feature.source!r}).")
     if feature.timestamp:
         base.require_years(feature, present)
-    results = checks.run(feature.checks, present, feature=feature.name)
     return Computed(rows=_history(feature, present), left_out=left_out, checks=results)
 
 
 def _run(feature: Feature) -> pl.DataFrame:
     """What the function returns, collected; what it raises passes through with the feature's name in a note."""
-    source = feature.source.scan()
     try:
+        source = feature.source.scan()
+        if not isinstance(source, pl.LazyFrame):
+            raise DefinitionError(f"scan() of {feature.source!r} returns {type(source).__name__}, not a LazyFrame.")
         result = feature.function(source)
         if isinstance(result, pl.LazyFrame):
             return result.collect(engine="streaming")
     except BaseException as error:
-        error.add_note(f"This happened in the function of feature {feature.name!r}.")
+        error.add_note(f"This happened in the function of feature {feature.name!r}, which reads {feature.source!r}.")
         raise
     if not isinstance(result, pl.DataFrame):
         raise DefinitionError(
@@ -58,9 +60,16 @@ def _history(feature: Feature, events: pl.DataFrame) -> pl.DataFrame:
         base.require_unique_keys(feature, events)
         return events.select(*feature.keys, pl.exclude(feature.keys)).sort(feature.keys)
     if feature.metrics:
-        return windows.change_points(
-            events, keys=feature.keys, timestamp=feature.timestamp, interval=feature.interval, metrics=feature.metrics
-        )
+        try:
+            return windows.change_points(
+                events,
+                keys=feature.keys,
+                timestamp=feature.timestamp,
+                interval=feature.interval,
+                metrics=feature.metrics,
+            )
+        except DataError as error:
+            raise DataError(f"Feature {feature.name!r}: {error}") from None
     instant = [*feature.keys, feature.timestamp]
     rest = [name for name in events.columns if name not in instant]
     # Of rows at the same instant the last holds; by value, since the order of a source does not survive a shuffle.

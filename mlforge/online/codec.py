@@ -105,10 +105,11 @@ def to_frame(values: Sequence[Mapping[str, Any] | None], schema: Mapping[str, pl
     Raises:
         SchemaMismatchError: A value has other columns than the schema, or one of another type.
     """
-    dtypes = pl.Schema(schema)
+    dtypes = dict(pl.Schema(schema))
+    columns = dtypes.keys()
     for row in values:
-        if row is not None and row.keys() != dtypes.keys():
-            odd = sorted(row.keys() ^ dtypes.keys())
+        if row is not None and row.keys() != columns:
+            odd = sorted(row.keys() ^ columns)
             raise SchemaMismatchError(f"A stored value and its schema differ in {', '.join(map(repr, odd))}.")
     if not dtypes:
         return pl.DataFrame(height=len(values))
@@ -137,7 +138,7 @@ def schema_from_json(text: str | bytes) -> dict[str, pl.DataType]:
     """
     try:
         return {name: _dtype(described) for name, described in orjson.loads(text).items()}
-    except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError, KeyError) as error:
+    except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError, LookupError) as error:
         raise StoreError(f"{text!r} is not a schema that this release reads ({error}).") from None
 
 
@@ -264,10 +265,10 @@ def _struct_series(name: str, items: list[Any], dtype: pl.Struct) -> pl.Series:
     for item in items:
         if item is not None and not (isinstance(item, dict) and item.keys() == names):
             raise _misfit(name, item, dtype)
-    fields = [
-        _series(field.name, [None if item is None else item[field.name] for item in items], _instance(field.dtype))
-        for field in dtype.fields
-    ]
+    fields = []
+    for field in dtype.fields:
+        values = [None if item is None else item[field.name] for item in items]
+        fields.append(_series(f"{name}.{field.name}", values, _instance(field.dtype)).alias(field.name))
     present = pl.lit(pl.Series([item is not None for item in items], dtype=pl.Boolean))
     structs = pl.lit(pl.DataFrame(fields).to_struct())
     return pl.select(pl.when(present).then(structs).alias(name)).to_series()

@@ -25,10 +25,10 @@ def redis_package() -> ModuleType:
     """
     try:
         return import_module("redis")
-    except ImportError as error:
-        raise DefinitionError(
-            f"A RedisStore needs the redis package ({error}): pip install 'mlforge[redis]'."
-        ) from None
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        raise DefinitionError("A RedisStore needs the redis package: pip install 'mlforge[redis]'.") from None
 
 
 def settings_from_url(url: str) -> dict[str, Any]:
@@ -40,8 +40,7 @@ def settings_from_url(url: str) -> dict[str, Any]:
         DefinitionError: It is no such URL. The message never quotes it, since it may hold a password.
     """
     redis_package()
-    from redis.connection import SSLConnection, parse_url
-
+    connection = import_module("redis.connection")
     wrong = DefinitionError(
         "That is not the URL of a Redis: write redis://[[user]:password@]host[:port][/db], rediss:// or unix://path, "
         "with every / ? # : @ of a password percent-encoded."
@@ -54,13 +53,13 @@ def settings_from_url(url: str) -> dict[str, Any]:
             raise wrong
         if not (parts.path if parts.scheme == "unix" else parts.hostname):
             raise wrong
-        parsed = parse_url(url)
+        parsed: dict[str, Any] = connection.parse_url(url)
     except (ValueError, TypeError, AttributeError):
         raise wrong from None
     settings: dict[str, Any] = {}
     for name, value in parsed.items():
         if name == "connection_class":
-            settings["ssl"] = value is SSLConnection
+            settings["ssl"] = value is connection.SSLConnection
         elif name == "path":
             settings["unix_socket_path"] = value
         elif name.startswith("ssl_"):

@@ -48,6 +48,7 @@ class EmbeddedStore(RedisStore):
         redis_package()
         self.path = Path(path).expanduser().absolute()
         self._server = EmbeddedServer(self.path)
+        self._pid = os.getpid()
         super().__init__(ttl=ttl, prefix=prefix, client=_client(self._server))
 
     def close(self) -> None:
@@ -56,8 +57,16 @@ class EmbeddedStore(RedisStore):
         Raises:
             StoreError: The server does not stop.
         """
-        self._redis.connection_pool.disconnect()
+        self._client.connection_pool.disconnect()
         self._server.leave()
+
+    @property
+    def _client(self) -> "Redis":
+        if self._pid != os.getpid():
+            # redis-py waits for the lock of its pool, which another thread may have held at the fork.
+            self._pid = os.getpid()
+            self._redis = _client(self._server)
+        return self._redis
 
     def __repr__(self) -> str:
         ttl = "" if self._ttl is None else f", ttl={self._ttl}"
@@ -95,12 +104,13 @@ def _connection_class() -> "type[UnixDomainSocketConnection]":
         """A connection that has its server running first: the first one, one after a loss, one in a forked child."""
 
         def __init__(self, *, server: EmbeddedServer, **settings: Any) -> None:
-            super().__init__(**settings)
+            super().__init__(**settings)  # type: ignore[no-untyped-call]
             self._server = server
 
         def _connect(self) -> socket.socket:
             self._server.enter()
             with self._server.address() as self.path:
-                return super()._connect()
+                connected: socket.socket = super()._connect()  # type: ignore[no-untyped-call]
+                return connected
 
     return ServerConnection

@@ -92,7 +92,7 @@ def entity_key_hash(entity_keys: Mapping[str, Any]) -> str:
     except RequestError as error:
         raise RequestError(f"Entity keys {entity_keys!r}: {error}") from None
     except (TypeError, AttributeError, UnicodeEncodeError) as error:
-        raise RequestError(f"Entity keys {dict(entity_keys)!r} are not a dict of column names: {error}.") from None
+        raise RequestError(f"Entity keys {entity_keys!r} are not a dict of column names: {error}.") from None
     return hashlib.sha256(data).hexdigest()[:DIGITS]
 
 

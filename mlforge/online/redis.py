@@ -120,11 +120,6 @@ class RedisStore(OnlineStore):
         """What all keys of this store begin with."""
         return self._prefix
 
-    @property
-    def _client(self) -> "Redis":
-        """What every call goes through; a store that has to start its server first does so here."""
-        return self._redis
-
     def write(self, feature_name: str, entity_keys: dict[str, str], values: dict[str, Any]) -> None:
         """Replace the values of one entity, and mark the status `dirty` in the same transaction."""
         key = redis_key(self._prefix, feature_name, entity_key_hash(entity_keys))
@@ -180,9 +175,8 @@ class RedisStore(OnlineStore):
 
     def publish(self, feature_name: str, frame: pl.DataFrame, status: Status) -> int:
         """Write every row of a frame as chunks of commands; a lost connection is an error, never made again."""
-        client = self._client
         try:
-            return publish(client, feature_name, frame, status, prefix=self._prefix, ttl=self._ttl)
+            return publish(self._redis, feature_name, frame, status, prefix=self._prefix, ttl=self._ttl)
         except self._failures as error:
             raise self._store_error(error) from None
         finally:
@@ -253,7 +247,7 @@ class RedisStore(OnlineStore):
 
     def _ask(self, question: Callable[["Redis"], Any]) -> Any:
         try:
-            return question(self._client)
+            return question(self._redis)
         except self._failures as error:
             raise self._store_error(error) from None
 

@@ -1,0 +1,48 @@
+# Two commands are the whole set-up: `make demo` and `make test`. Both make .venv and install into it first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test test-all check format bench clean
+
+help:  ## Show what there is to make.
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: .venv/demo  ## Build features from real transactions, put them online, read them back.
+	cd examples/transactions && ../../$(BIN)/python demo.py
+
+test: check  ## Lint, types, layers, and the tests with their coverage.
+	$(BIN)/pytest -q -m "not slow" --cov --cov-report=term:skip-covered
+
+test-all: .venv/dev  ## The tests that take minutes or need Debian packages.
+	$(BIN)/pytest -q -m slow
+
+check: .venv/dev  ## Lint, types and layers only.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/ty check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev  ## Format the code and mend what the linter can mend.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/dev  ## Measure against the hand-written floor; see benchmarks/.
+	$(BIN)/python benchmarks/windows.py
+
+clean:  ## Remove the environment and what tests and examples have made.
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf examples/*/feature_store examples/*/online_store
+
+# The marker files say what is installed; a change of the requirements installs again.
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+
+.venv/demo: .venv/bin/pip pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded]' --group demo
+	@touch $@
+
+.venv/dev: .venv/bin/pip pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded]' --group dev
+	@touch $@ .venv/demo
