@@ -4,9 +4,9 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
-from servers import RedisServer
 
 from mlforge.online import RedisStore
+from servers import RedisServer
 
 _prefixes = itertools.count()
 

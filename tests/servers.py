@@ -1,11 +1,14 @@
 """Real Redis servers for tests, each a process of our own on a free loopback port."""
 
+import contextlib
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -95,3 +98,64 @@ class RedisServer:
                 return connection.recv(1) in (b"+", b"-")
         except OSError:
             return False
+
+
+@dataclass(kw_only=True)
+class Proxy:
+    """A way to a server that does something when so many bytes have gone through to it; a context manager.
+
+    Args:
+        server: Where the bytes go.
+        after: How many bytes go through before `act`.
+        act: What happens then, before any more goes through.
+        cut: Whether the connection ends there.
+    """
+
+    server: RedisServer
+    after: int
+    act: Callable[[], object]
+    cut: bool = False
+    host: str = "127.0.0.1"
+
+    def __enter__(self) -> Self:
+        self._listener = socket.create_server((self.host, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Wakes an accept() that nobody came for.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            near, _ = self._listener.accept()
+            with near, socket.create_connection((self.server.host, self.server.port)) as far:
+                back = threading.Thread(target=self._copy, args=(far, near))
+                back.start()
+                self._forward(near, far)
+                back.join()
+
+    def _forward(self, near: socket.socket, far: socket.socket) -> None:
+        left = self.after
+        with contextlib.suppress(OSError):
+            while data := near.recv(left or 65536):
+                far.sendall(data)
+                if left:
+                    left -= len(data)
+                    if not left:
+                        self.act()
+                        if self.cut:
+                            break
+        for end in (near, far):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
