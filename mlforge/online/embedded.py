@@ -30,7 +30,7 @@ class EmbeddedStore(RedisStore):
 
     Nothing that was acknowledged is lost when a user is killed with -9: the server stays, the next store finds it,
     and stops it as the last one. When the server itself dies, the call under way is a `StoreError`, and the next
-    one starts a server with the same data. Only a machine that loses power may lose the last second.
+    call starts a server with the same data. Only a machine that loses power may lose the last second.
 
     Args:
         path: The folder, made if it is missing; relative to the working directory of now, and `~` is home. On a
@@ -48,8 +48,7 @@ class EmbeddedStore(RedisStore):
         redis_package()
         self.path = Path(path).expanduser().absolute()
         self._server = EmbeddedServer(self.path)
-        self._pid = os.getpid()
-        super().__init__(ttl=ttl, prefix=prefix, client=_client(self._server))
+        super().__init__(ttl=ttl, prefix=prefix)
 
     def close(self) -> None:
         """Close the connections and, as the last user of the folder, stop the server; a later use starts it again.
@@ -57,16 +56,11 @@ class EmbeddedStore(RedisStore):
         Raises:
             StoreError: The server does not stop.
         """
-        self._client.connection_pool.disconnect()
+        super().close()
         self._server.leave()
 
-    @property
-    def _client(self) -> "Redis":
-        if self._pid != os.getpid():
-            # redis-py waits for the lock of its pool, which another thread may have held at the fork.
-            self._pid = os.getpid()
-            self._redis = _client(self._server)
-        return self._redis
+    def _new_client(self) -> "Redis":
+        return _client(self._server)
 
     def __repr__(self) -> str:
         ttl = "" if self._ttl is None else f", ttl={self._ttl}"

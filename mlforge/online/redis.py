@@ -1,6 +1,8 @@
 """The online store in Redis: one JSON value an entity, and a status hash a feature."""
 
 import datetime as dt
+import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -90,7 +92,8 @@ class RedisStore(OnlineStore):
             "timeout": timeout,
         }
         if client is None:
-            client = make_client(self._config)
+            client = self._new_client()
+            _OWN_CLIENTS.add(self)
         elif not isinstance(client, redis.Redis):
             raise DefinitionError(f"client is a redis.Redis, not a {type(client).__name__}.")
         self._redis: Redis = client
@@ -202,6 +205,10 @@ class RedisStore(OnlineStore):
             known = self._schemas[feature_name] = schema_from_json(stored)
         return known
 
+    def after_fork(self) -> None:
+        """Gives a child a pool of its own: redis-py waits for a lock of the old one that a thread may have held."""
+        self._redis = self._new_client()
+
     def close(self) -> None:
         """Close the connections; a client that was given stays open."""
         if self._owned:
@@ -225,6 +232,9 @@ class RedisStore(OnlineStore):
 
     def __setstate__(self, config: dict[str, Any]) -> None:
         RedisStore.__init__(self, **config)
+
+    def _new_client(self) -> "Redis":
+        return make_client(self._config)
 
     def _write(self, feature_name: str, pairs: dict[str, bytes], key_columns: list[str]) -> None:
         account = status_key(self._prefix, feature_name)
@@ -273,6 +283,17 @@ class RedisStore(OnlineStore):
                 raise RequestError(
                     f"{feature_name} is keyed by {', '.join(sorted(known))}, not by {', '.join(sorted(columns))}."
                 )
+
+
+_OWN_CLIENTS: weakref.WeakSet[RedisStore] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for store in list(_OWN_CLIENTS):
+        store.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _text(stored: Any) -> Any:

@@ -114,7 +114,6 @@ class EmbeddedServer:
             yield str(link / SOCKET)
 
     def _join(self) -> None:
-        _FOLDERS.add(self.folder)
         with self._turn():
             self._use = FileLock(self.folder / "use.lock")
             try:
@@ -122,6 +121,7 @@ class EmbeddedServer:
                 if not self._use.take(shared=True, seconds=ANSWER_SECONDS):
                     raise StoreError(f"{str(self.folder / 'use.lock')!r} is locked by another program.")
                 self._line = self._running()
+                _FOLDERS.add(self.folder)
             except BaseException:
                 self._drop()
                 raise
