@@ -16,7 +16,7 @@ from typing import cast
 import polars as pl
 
 from mlforge.errors import DataError
-from mlforge.exact import Part, parts
+from mlforge.exact import Part, number, parts
 from mlforge.folds import extreme, fold
 from mlforge.metrics import Output
 
@@ -42,7 +42,10 @@ class Column:
         self.dtype = values.dtype
         self.wanted = wanted
         self._parts: list[Part] = parts(name, values) if wanted & {"sum", "mean"} else []
-        self._scale = _scale(values) if wanted & MOMENTS else 1.0
+        self._number = number(name, self.dtype) if wanted & MOMENTS else Part(pl.col(name), 1.0)
+        if wanted & MOMENTS and self.dtype.is_float():
+            scale = _scale(values)
+            self._number = Part(self._number.values * scale, 1 / scale)
 
     @property
     def leaves(self) -> list[pl.Expr]:
@@ -50,7 +53,7 @@ class Column:
         column = pl.col(self.name)
         present = pl.when(column.is_not_null()).then("row")
         found = [column.count().cast(pl.Int64).alias(f"{self.name}.count")]
-        found += [p.integers.sum().alias(f"{self.name}.part{i}") for i, p in enumerate(self._parts)]
+        found += [p.values.sum().alias(f"{self.name}.part{i}") for i, p in enumerate(self._parts)]
         found += [getattr(column, a)().alias(f"{self.name}.{a}") for a in ("min", "max") if a in self.wanted]
         if "first" in self.wanted:
             found.append(present.min().alias(f"{self.name}.first"))
@@ -65,9 +68,9 @@ class Column:
         events are sorted by value first, so that their order makes no difference to the last bit.
         """
         value = pl.col(self.name)
-        above = value - value.first()
+        above = (value - value.first()).cast(pl.Float64)
         return (
-            events.select(*by, (value.cast(pl.Float64) * self._scale))
+            events.select(*by, self._number.values)
             .drop_nulls(self.name)
             .sort(self.name)
             .group_by(by)
@@ -93,24 +96,28 @@ class Column:
                 found[end] = extreme(tiles[f"{self.name}.{end}"], spans.start, spans.stop, pick)
         if wanted & MOMENTS:
             found |= self._deviations(tiles, spans)
-        for end, rows, strategy in (("first", spans.start, "backward"), ("last", spans.stop - 1, "forward")):
-            if end in wanted:
-                nearest = tiles[f"{self.name}.{end}"].fill_null(strategy=strategy)
-                found[end] = values.gather(nearest.gather(_where(counts > 0, rows)))
+        if "first" in wanted:
+            nearest = tiles[f"{self.name}.first"].fill_null(strategy="backward")
+            found["first"] = values.gather(nearest.gather(_where(counts > 0, spans.start)))
+        if "last" in wanted:
+            nearest = tiles[f"{self.name}.last"].fill_null(strategy="forward")
+            found["last"] = values.gather(nearest.gather(_where(counts > 0, spans.stop - 1)))
         return {aggregation: _finite(series) for aggregation, series in found.items()}
 
     def _sums(
         self, tiles: pl.DataFrame, spans: Spans, counts: pl.Series, output: Output | None
     ) -> dict[str, pl.Series]:
         totals = [_total(tiles[f"{self.name}.part{i}"], spans) for i in range(len(self._parts))]
-        number = pl.zeros(len(counts), dtype=pl.Float64, eager=True)
-        for total, part in zip(totals, self._parts, strict=True):
-            number = number + total.cast(pl.Float64) * part.unit
-        found = {"mean": _where(counts > 0, number / counts)}
+        # Divided first: the sum of what a double can just hold is beyond it, and the mean is not.
+        found = {
+            "mean": _where(counts > 0, self._joined([total.cast(pl.Float64) / counts for total in totals], len(counts)))
+        }
         if output is None:
             return found
         if self.dtype.is_float():
-            return found | {"sum": number.cast(self.dtype)}
+            return found | {
+                "sum": self._joined([total.cast(pl.Float64) for total in totals], len(counts)).cast(self.dtype)
+            }
         if isinstance(self.dtype, pl.Decimal):
             unit = pl.Series([Decimal(1).scaleb(-self.dtype.scale)])
             whole = totals[0].cast(pl.Decimal(38, 0), strict=False)
@@ -124,11 +131,19 @@ class Column:
             )
         return found
 
+    def _joined(self, totals: list[pl.Series], length: int) -> pl.Series:
+        """The parts' totals in their units, together; a column of nothing but nulls and zeros has no part."""
+        joined = pl.zeros(length, dtype=pl.Float64, eager=True)
+        for total, part in zip(totals, self._parts, strict=True):
+            joined = joined + total * part.unit
+        return joined
+
     def _deviations(self, tiles: pl.DataFrame, spans: Spans) -> dict[str, pl.Series]:
         leaves = tiles.select(pl.col(f"{self.name}.{s}").alias(s) for s in ("n", "anchor", "mean", "squares"))
         folded = fold(leaves, spans.start, spans.stop, _merge_moments)
+        unit = self._number.unit
         variance = pl.when(pl.col("n") > 1).then(pl.col("squares") / (pl.col("n") - 1))
-        return folded.select(var=variance / self._scale / self._scale, std=variance.sqrt() / self._scale).to_dict()
+        return folded.select(var=variance * unit * unit, std=variance.sqrt() * unit).to_dict()
 
 
 def n_unique(
@@ -160,12 +175,29 @@ def n_unique(
 
 
 def median(events: pl.DataFrame, name: str, points: pl.DataFrame, window: int) -> pl.Series:
-    """The median of the values in the window at each change point; arguments as for `n_unique`."""
-    values = events.select("entity", "at", value=pl.col(name).cast(pl.Float64), point=False).drop_nulls("value")
-    asked = points.select("entity", "at", value=pl.lit(None, pl.Float64), point=True)
-    rolled = pl.col("value").rolling_median_by("at", window_size=f"{window}i").over("entity")
+    """The median of the values in the window at each change point; arguments as for `n_unique`.
+
+    Polars finds the ranks of the two values in the middle, so that what is halved is their exact sum.
+    """
+    exact = number(name, events.schema[name])
+    values = events.select("entity", "at", value=exact.values, point=False).drop_nulls("value")
+    ranked = values["value"].unique().sort()
+    values = values.with_columns(rank=pl.col("value").rank("dense").cast(pl.Float64) - 1).drop("value")
+    asked = points.select("entity", "at", point=True, rank=pl.lit(None, pl.Float64))
     both = pl.concat([values, asked]).sort("entity", "at", "point")
-    return _finite(both.with_columns(rolled).filter("point")["value"])
+    middle = [
+        pl.col("rank")
+        .rolling_quantile_by("at", f"{window}i", quantile=0.5, interpolation=side)
+        .over("entity")
+        .alias(side)
+        for side in ("lower", "higher")
+    ]
+    lower, higher = both.with_columns(middle).filter("point").select("lower", "higher").cast(pl.Int64)
+    if ranked.dtype == pl.Int128:
+        halves = (ranked.gather(lower) + ranked.gather(higher)).cast(pl.Float64) / 2
+    else:
+        halves = ranked.gather(lower) / 2 + ranked.gather(higher) / 2
+    return halves * exact.unit
 
 
 def _total(leaves: pl.Series, spans: Spans) -> pl.Series:
@@ -191,7 +223,7 @@ def _merge_moments(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
     """Chan, Golub and LeVeque's update (1979), with each mean kept relative to an anchor among the values."""
     other = b.select(pl.all().name.suffix("_b"))
     n, n_b = pl.col("n"), pl.col("n_b")
-    apart = (pl.col("anchor_b") - pl.col("anchor")) + (pl.col("mean_b") - pl.col("mean"))
+    apart = (pl.col("anchor_b") - pl.col("anchor")).cast(pl.Float64) + (pl.col("mean_b") - pl.col("mean"))
     merged = {
         "n": n + n_b,
         "anchor": pl.col("anchor"),

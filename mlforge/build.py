@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
 
 from mlforge import checks
 from mlforge.checks import CheckResult
+from mlforge.engines.base import Computed
 from mlforge.engines.polars import compute
 from mlforge.errors import StoreError
 from mlforge.features import Feature
@@ -75,14 +76,13 @@ def build(feature: Feature, store: Store, *, force: bool = False) -> tuple[Build
             if feature.source.fingerprint() != fingerprint:
                 fingerprint = None
             record = _record(feature, computed.rows, current, definition, fingerprint)
-            report = {"left_out": computed.left_out, "checks": computed.checks}
             if current is not None and current.record.definition == definition and _equal(current, computed.rows):
-                return replace(_report(feature, "unchanged", current, began), **report), current
+                return _report(feature, "unchanged", current, began, computed), current
             try:
                 made = store.replace(feature.name, computed.rows, record, current)
             except ConflictError:
                 continue
-            return replace(_report(feature, "built", made, began), **report), made
+            return _report(feature, "built", made, began, computed), made
     raise StoreError(
         f"Feature {feature.name!r}: others committed to {store.table_uri(feature.name)!r} during each of {ATTEMPTS} "
         f"attempts to build it; nothing was written. Build it from one place at a time."
@@ -121,16 +121,23 @@ def _equal(current: Snapshot, rows: pl.DataFrame) -> bool:
     if current.record.rows != len(rows) or dict(current.schema) != dict(rows.schema):
         return False
     order = [*current.record.keys, *([current.record.timestamp] if current.record.timestamp else [])]
-    return current.scan().select(rows.columns).sort(order).collect().equals(rows)
+    with current.reading():
+        return current.scan().select(rows.columns).sort(order).collect().equals(rows)
 
 
 def _report(
-    feature: Feature, outcome: Literal["built", "unchanged", "skipped"], snapshot: Snapshot, began: float
+    feature: Feature,
+    outcome: Literal["built", "unchanged", "skipped"],
+    snapshot: Snapshot,
+    began: float,
+    computed: Computed | None = None,
 ) -> BuildReport:
     return BuildReport(
         feature=feature.name,
         outcome=outcome,
         version=snapshot.version,
         rows=snapshot.record.rows,
+        left_out=computed.left_out if computed else 0,
+        checks=computed.checks if computed else (),
         seconds=time.perf_counter() - began,
     )

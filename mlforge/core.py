@@ -113,7 +113,7 @@ class Definitions:
             StoreError: A store cannot be reached, read or written.
         """
         chosen = [self.feature(name) for name in self._names(features)]
-        online_store = self._online() if online else None
+        online_store = self.require_online_store() if online else None
         moment = self._now(as_of)
         reports = []
         for feature in chosen:
@@ -173,7 +173,7 @@ class Definitions:
             )
             for name, columns in self._columns(features).items()
         ]
-        return online_frame(self._online(), requests, entities)
+        return online_frame(self.require_online_store(), requests, entities)
 
     def feature(self, name: str) -> Feature:
         """The feature of a name.
@@ -186,6 +186,16 @@ class Definitions:
         if name not in self.features:
             raise RequestError(f"There is no feature {name!r}{did_you_mean(name, self.features)}")
         return self.features[name]
+
+    def require_online_store(self) -> OnlineStore:
+        """The online store.
+
+        Raises:
+            RequestError: There is none.
+        """
+        if self.online_store is None:
+            raise RequestError("There is no online store: give Definitions one, as in online_store=RedisStore().")
+        return self.online_store
 
     def _names(self, features: Sequence[str] | None) -> list[str]:
         if isinstance(features, str):
@@ -205,11 +215,6 @@ class Definitions:
     def _offline_schema(self, name: str) -> Schema | None:
         snapshot = self.store.open(name)
         return None if snapshot is None else snapshot.value_schema
-
-    def _online(self) -> OnlineStore:
-        if self.online_store is None:
-            raise RequestError("There is no online store: give Definitions one, as in online_store=RedisStore().")
-        return self.online_store
 
     def _now(self, as_of: dt.datetime | dt.date | str | None) -> dt.datetime:
         return instant(as_of) if as_of is not None else self.as_of or dt.datetime.now(dt.UTC)

@@ -14,10 +14,21 @@ import polars as pl
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A column, or those of its values that one unit can hold, as `integers * unit`."""
+    """A column, or those of its values that one unit can hold, as `values * unit`."""
 
-    integers: pl.Expr
+    values: pl.Expr
     unit: float
+
+
+def number(column: str, dtype: pl.DataType) -> Part:
+    """A column of numbers as it is, without a rounding: integers with a unit, or floats with the unit 1.
+
+    >>> number("x", pl.Decimal(10, 2)).unit
+    0.01
+    """
+    if isinstance(dtype, pl.Decimal):
+        return Part(pl.col(column).to_physical().cast(pl.Int128), 10.0**-dtype.scale)
+    return Part(pl.col(column).cast(pl.Float64 if dtype.is_float() else pl.Int128), 1.0)
 
 
 def parts(column: str, values: pl.Series) -> list[Part]:
@@ -29,13 +40,11 @@ def parts(column: str, values: pl.Series) -> list[Part]:
     >>> [part.unit for part in parts("x", pl.Series([1.0, 1e-30]))] == [2.0**-124, 2.0**-223]
     True
     """
-    dtype = values.dtype
-    if isinstance(dtype, pl.Decimal):
-        return [Part(pl.col(column).to_physical().cast(pl.Int128).fill_null(0), 10.0**-dtype.scale)]
-    if not dtype.is_float():
-        return [Part(pl.col(column).cast(pl.Int128).fill_null(0), 1.0)]
+    whole = number(column, values.dtype)
+    if not values.dtype.is_float():
+        return [Part(whole.values.fill_null(0), whole.unit)]
     spare = len(values).bit_length()
-    number = pl.col(column).cast(pl.Float64).fill_null(0.0)
+    filled = whole.values.fill_null(0.0)
     magnitudes = values.cast(pl.Float64).abs()
     found: list[Part] = []
     ceiling = math.inf
@@ -44,9 +53,9 @@ def parts(column: str, values: pl.Series) -> list[Part]:
         # A double of this size or more is a whole multiple of 2**-shift: its last bit is 52 below its first.
         floor = 2.0 ** (52 - shift) if shift < 1000 else 0.0
         magnitudes = magnitudes.filter(magnitudes < floor)
-        inside = number if ceiling == math.inf else pl.when(number.abs() < ceiling).then(number).otherwise(0.0)
+        inside = filled if ceiling == math.inf else pl.when(filled.abs() < ceiling).then(filled).otherwise(0.0)
         if magnitudes.max():
-            inside = pl.when(number.abs() >= floor).then(inside).otherwise(0.0)
+            inside = pl.when(filled.abs() >= floor).then(inside).otherwise(0.0)
         found.append(Part((inside * 2.0**shift).cast(pl.Int128), 2.0**-shift))
         ceiling = floor
     return found

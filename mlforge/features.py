@@ -50,7 +50,7 @@ class Feature:
     owners: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", self.name, re.ASCII):
+        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", self.name, re.ASCII):
             raise self._error("a name is letters, digits and underscores, and begins with a letter")
         if not self.keys or len(set(self.keys)) < len(self.keys):
             raise self._error(f"keys names one or more different columns, not {list(self.keys)}")
@@ -62,7 +62,10 @@ class Feature:
         if self.metrics and self.timestamp is None:
             raise self._error("metrics need event times: say timestamp=...")
         if self.interval is not None:
-            microseconds(self.interval)
+            try:
+                microseconds(self.interval)
+            except DefinitionError as error:
+                raise DefinitionError(f"Feature {self.name!r}: interval: {error}") from None
             if not self.metrics:
                 raise self._error("an interval is about windows: say metrics=[mlf.Rolling(...)] or leave it out")
         names = [*self.keys, *([self.timestamp] if self.timestamp else []), *(o.name for o in self.outputs)]
@@ -115,6 +118,8 @@ def feature(
     Raises:
         DefinitionError: Something here cannot work; the message names the feature and says what.
     """
+    if not isinstance(checks, Mapping | None):
+        raise DefinitionError(f'checks is a dict: write checks={{"what holds": ...}}, not {checks!r}.')
     for argument, value in (("keys", keys), ("tags", tags), ("owners", owners), ("metrics", metrics)):
         if isinstance(value, str | Rolling):
             raise DefinitionError(f"{argument} is a list: write {argument}=[{value!r}].")

@@ -50,7 +50,6 @@ def _code(function: Any, seen: set[int]) -> list[Any]:
     """The function's own code and that of what it names, each once."""
     if id(function) in seen:
         return []
-    seen.add(id(function))
     inner = inspect.unwrap(function)
     home = getattr(inner, "__globals__", {})
     if inner is not function and getattr(function, "__globals__", None) is not home:
@@ -65,6 +64,7 @@ def _code(function: Any, seen: set[int]) -> list[Any]:
         call = type(function).__call__
         own = _code(call, seen) if isinstance(call, FunctionType) else []
         return [type(function).__qualname__, own, _attributes(function, getattr(call, "__globals__", {}), seen)]
+    seen.add(id(function))
     tree = _tree(function)
     code = _bytecode(function.__code__, function.__doc__) if tree is None else ast.dump(tree)
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)

@@ -85,7 +85,8 @@ def training_frame(
         matched = (
             labels.lazy().select(_ROW).join(found.select(_ROW, *schema), on=_ROW, how="left", maintain_order="left")
         )
-        result = result.hstack(matched.select(*schema).collect())
+        with snapshot.reading():
+            result = result.hstack(matched.select(*schema).collect())
     return result
 
 
@@ -170,6 +171,6 @@ def _label_times(entity_df: pl.DataFrame, timestamp: str | None, as_of: datetime
 def _same_keys(key: str, label: pl.DataType, stored: pl.DataType, number: int) -> tuple[pl.Expr, pl.Expr]:
     """A key of the labels and of the table in forms that are equal where their texts are."""
     alias = f"mlforge_key{number}"
-    if label == stored or (label.is_integer() and stored == pl.Int64):
+    if label in (stored, pl.Null) or (label.is_integer() and stored == pl.Int64):
         return pl.col(key).cast(stored, strict=False).alias(alias), pl.col(key).alias(alias)
     return key_text_expr(key, label).alias(alias), key_text_expr(key, stored).alias(alias)

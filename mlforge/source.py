@@ -3,12 +3,12 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from pathlib import Path
 
-import deltalake
 import polars as pl
 
+from mlforge.delta import Table, local_uri
 from mlforge.errors import DataError, DefinitionError
 
 
@@ -62,7 +62,7 @@ class FileSource(Source):
                 return None
             for file in map(Path, _files(path)):
                 if file.is_dir():
-                    table = deltalake.DeltaTable(file)
+                    table = Table(local_uri(file))
                     found.append([str(file.resolve()), table.metadata().id, table.version()])
                 else:
                     stat = file.stat()
@@ -103,7 +103,7 @@ def _scan(file: str) -> pl.LazyFrame:
             raise DataError(
                 f"The source {file!r} is a folder but no Delta table: write a glob such as '{file}/*.parquet'."
             )
-        return pl.scan_delta(deltalake.DeltaTable(file))
+        return pl.scan_delta(Table(local_uri(file)))
     local = "://" not in file
     if local and Path(file).stat().st_size == 0:
         raise DataError(f"The source {file!r} is an empty file.")
@@ -114,5 +114,5 @@ def _scan(file: str) -> pl.LazyFrame:
     if name.endswith((".csv", ".csv.gz")):
         return pl.scan_csv(file, try_parse_dates=True, glob=not local)
     if name.endswith((".ndjson", ".jsonl")):
-        return pl.scan_ndjson(file)
+        return pl.scan_ndjson(escape(file) if local else file)
     raise DataError(f"The ending of the source {file!r} is none of .parquet, .csv, .ndjson, .jsonl.")

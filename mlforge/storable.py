@@ -74,7 +74,7 @@ def _expression(column: pl.Expr, dtype: pl.DataType, what: str) -> pl.Expr:
         return column.list.eval(_expression(pl.element(), _instance(dtype.inner), what))
     if isinstance(dtype, pl.Array):
         return _expression(column.arr.to_list(), pl.List(_instance(dtype.inner)), what)
-    if isinstance(dtype, pl.Struct):
+    if isinstance(dtype, pl.Struct) and dtype.fields:
         fields = [
             _expression(column.struct.field(f.name), _instance(f.dtype), what).alias(f.name) for f in dtype.fields
         ]

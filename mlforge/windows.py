@@ -81,18 +81,17 @@ def change_points(
     windows = {output.window: microseconds(output.window) for output in outputs}
     grid = Grid.of(interval, list(windows))
     wanted = _wanted(outputs, events.schema)
-    if any(aggregations & ORDERED for aggregations in wanted.values()):
-        rest = [name for name in events.columns if name not in {*keys, timestamp}]
-        events = events.sort(timestamp, *rest, nulls_last=False)
 
-    # Plain names inside, so that nothing that is computed here can clash with a name of the user's.
+    # Plain names inside: nothing that is computed here can clash with a name of the user's, or be read as a pattern.
     entity_keys = {name: f"k{i}" for i, name in enumerate(keys)}
-    plain = {name: f"c{i}" for i, name in enumerate(wanted)}
-    events = events.select(
-        *(pl.col(name).alias(alias) for name, alias in (entity_keys | plain).items()),
-        at=grid.tile_end(pl.col(timestamp).to_physical()),
-    )
-    columns = {name: Column(alias, events[alias], wanted[name]) for name, alias in plain.items()}
+    ties = [name for name in events.columns if name not in {*keys, timestamp}]
+    plain = {name: f"c{i}" for i, name in enumerate(dict.fromkeys([*ties, *wanted]))}
+    named = [*entity_keys.items(), *plain.items(), (timestamp, "at")]
+    events = pl.DataFrame([events.get_column(name).alias(alias) for name, alias in named])
+    if any(aggregations & ORDERED for aggregations in wanted.values()):
+        events = events.sort("at", *(plain[name] for name in ties), nulls_last=False)
+    events = events.with_columns(at=grid.tile_end(pl.col("at").to_physical()))
+    columns = {name: Column(plain[name], events[plain[name]], wanted[name]) for name in wanted}
     tiles = _tiles(events, list(entity_keys.values()), list(columns.values()))
     entities = tiles.group_by("entity", maintain_order=True).agg(pl.col(*entity_keys.values()).first())
     moves = _moves(tiles, grid, windows)

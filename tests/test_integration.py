@@ -145,7 +145,7 @@ def test_several_features_are_read_in_one_round_trip(shop: Definitions, redis_se
     entities = [{"user_id": "user_7"}, {"user_id": "user_123"}]
     names = ["spend", "newest", "profile"]
     shop.get_online_features(names, entities)
-    with RedisStore(redis_server.host, redis_server.port)._redis as client:
+    with RedisStore(redis_server.host, redis_server.port).client as client:
         before = int(client.info("stats")["total_commands_processed"])
         shop.get_online_features(names, entities)
         assert int(client.info("stats")["total_commands_processed"]) - before == 2  # the MGET, and this INFO

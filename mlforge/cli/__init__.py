@@ -1,1 +1,1 @@
-"""."""
+"""The `mlforge` command: parse, call one thing of the library, render."""

@@ -123,6 +123,11 @@ class RedisStore(OnlineStore):
         """What all keys of this store begin with."""
         return self._prefix
 
+    @property
+    def client(self) -> "Redis":
+        """The redis-py client, for what this class has no method for; a forked child has another one."""
+        return self._redis
+
     def write(self, feature_name: str, entity_keys: dict[str, str], values: dict[str, Any]) -> None:
         """Replace the values of one entity, and mark the status `dirty` in the same transaction."""
         key = redis_key(self._prefix, feature_name, entity_key_hash(entity_keys))

@@ -1,7 +1,7 @@
 """The offline store: one Delta table per feature, opened at a version and committed against exactly that version."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,7 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+from mlforge.delta import Table
 from mlforge.errors import StoreError
 from mlforge.store.record import BuildRecord
 
@@ -69,6 +70,21 @@ class Snapshot:
         """The whole history: keys, timestamp, feature columns; in no order."""
         return pl.scan_delta(self.table).drop(MONTH)
 
+    @contextmanager
+    def reading(self) -> Generator[None]:
+        """Held while what `scan` gave is collected, so that a file which is gone or damaged is reported as such.
+
+        Raises:
+            StoreError: A file of the table cannot be read.
+        """
+        try:
+            yield
+        except (OSError, pl.exceptions.ComputeError) as error:
+            raise StoreError(
+                f"The table {self.table.table_uri!r} of feature {self.feature_name!r} is damaged: {error}. Restore its "
+                f"files, or delete the whole folder and build the feature again."
+            ) from error
+
     def at(self, instant: datetime) -> pl.DataFrame:
         """For every entity that is visible at an instant its newest row at or before it, sorted by keys.
 
@@ -82,16 +98,18 @@ class Snapshot:
         rows = self.scan()
         if timestamp is not None:
             rows = rows.filter(pl.col(timestamp) <= pl.lit(instant, pl.Datetime("us", "UTC")))
-            newest = pl.exclude(*keys, timestamp).get(pl.col(timestamp).arg_max())
-            rows = rows.group_by(keys).agg(pl.col(timestamp).max(), newest)
-        return rows.sort(keys).collect(engine="streaming")
+            newest = rows.group_by(keys).agg(pl.col(timestamp).max())
+            rows = rows.join(newest, on=[*keys, timestamp], how="semi")
+        with self.reading():
+            return rows.sort(keys).collect(engine="streaming")
 
     def next_change(self, instant: datetime) -> datetime | None:
         """The first instant after this one at which a stored row begins to hold; None where there is none."""
         if (timestamp := self.record.timestamp) is None:
             return None
         later = self.scan().filter(pl.col(timestamp) > pl.lit(instant, pl.Datetime("us", "UTC")))
-        found = later.select(pl.col(timestamp).min()).collect(engine="streaming").item()
+        with self.reading():
+            found = later.select(pl.col(timestamp).min()).collect(engine="streaming").item()
         return found if isinstance(found, datetime) else None
 
 
@@ -115,6 +133,10 @@ class Store:
         """Where the Delta table of a feature is, for DuckDB, Spark, pandas and whatever else reads Delta."""
         return f"{self._location}/{feature_name}"
 
+    def _address(self, feature_name: str) -> str:
+        """The location of a table as delta-rs wants it."""
+        return self.table_uri(feature_name)
+
     def building(self, feature_name: str) -> AbstractContextManager[None]:
         """Held while a feature is built: builds of one feature queue here where the location has a lock to offer."""
         return nullcontext()
@@ -127,11 +149,11 @@ class Store:
         """
         uri = self.table_uri(feature_name)
         try:
-            table = DeltaTable(uri, storage_options=self._storage_options or None)
+            table = Table(self._address(feature_name), storage_options=self._storage_options or None)
             record = _newest_record(table)
         except TableNotFoundError:
             return None
-        except DeltaError as error:
+        except (DeltaError, StoreError) as error:
             raise StoreError(f"The table {uri!r} of feature {feature_name!r} cannot be read: {error}") from error
         if record is None:
             raise StoreError(
@@ -162,7 +184,8 @@ class Store:
         version = 0 if onto is None else onto.delta_version
         options = self._storage_options or None
         # Loaded anew: a write moves the table that it is given on to the version that it makes.
-        target = uri if onto is None else DeltaTable(uri, version=version, storage_options=options)
+        address = self._address(feature_name)
+        target = address if onto is None else Table(address, version=version, storage_options=options)
         written = rows.with_columns(months.alias(MONTH))
         shared: dict[str, Any] = {
             "partition_by": [MONTH],
@@ -178,9 +201,9 @@ class Store:
         except CommitFailedError as error:
             raise ConflictError(f"Somebody else committed to {uri!r} at the same time.") from error
         except (DeltaError, OSError) as error:
-            if onto is None and DeltaTable.is_deltatable(uri, options):
+            if onto is None and DeltaTable.is_deltatable(address, options):
                 raise ConflictError(f"Somebody else made {uri!r} at the same time.") from error
             raise StoreError(f"The table {uri!r} of feature {feature_name!r} cannot be written: {error}") from error
         made = 0 if onto is None else version + 1
-        table = DeltaTable(uri, version=made, storage_options=options)
+        table = Table(address, version=made, storage_options=options)
         return Snapshot(feature_name=feature_name, table=table, record=record)

@@ -5,6 +5,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mlforge.delta import local_uri
 from mlforge.errors import StoreError
 from mlforge.store.base import Store
 
@@ -14,14 +15,21 @@ class LocalStore(Store):
 
     Args:
         path: The folder; a relative one starts at the working directory, `~` is the home directory.
+
+    Raises:
+        DefinitionError: The folder's name has a character that Delta cannot deal with.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser().absolute()
         super().__init__(str(self.path))
+        self._uri = local_uri(self.path)
 
     def __repr__(self) -> str:
         return f"LocalStore(path={str(self.path)!r})"
+
+    def _address(self, feature_name: str) -> str:
+        return f"{self._uri}/{feature_name}"
 
     @contextmanager
     def building(self, feature_name: str) -> Generator[None]:

@@ -46,15 +46,18 @@ class BuildRecord:
         """The record of a commit as `DeltaTable.history` gives it; None where mlforge did not make it.
 
         Raises:
-            StoreError: A later mlforge wrote it.
+            StoreError: A later mlforge wrote it, or it is damaged.
         """
         if FIELD not in commit:
             return None
-        fields: dict[str, Any] = json.loads(commit[FIELD])
-        if fields.pop("format") != FORMAT:
-            raise StoreError("The table was written by a later mlforge: upgrade this one to read it.")
-        fields["keys"] = tuple(fields["keys"])
-        return cls(**fields)
+        try:
+            fields: dict[str, Any] = json.loads(commit[FIELD])
+            if fields.pop("format") != FORMAT:
+                raise StoreError("it was written by a later mlforge: upgrade this one.")
+            fields["keys"] = tuple(fields["keys"])
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"{commit[FIELD]!r} is no record of a build.") from error
 
     def version(self, delta_version: int) -> str:
         """MAJOR.MINOR.PATCH of the commit that made a Delta version.

@@ -1,0 +1,119 @@
+"""`mlforge build`: computes features, and copies them online."""
+
+from typing import TYPE_CHECKING
+
+from cyclopts import App
+
+from mlforge.cli import output
+
+if TYPE_CHECKING:
+    from mlforge.build import BuildReport
+
+EXAMPLES = """Examples:
+  mlforge build
+  mlforge build --features user_spend,store_sales --online
+  mlforge build --online --as-of 2018-01-02T00:00:00Z"""
+
+
+def register(app: App) -> None:
+    """Adds the command."""
+    app.command(build, name="build", help_epilogue=EXAMPLES)
+
+
+def build(
+    *,
+    features: list[str] | None = None,
+    online: bool = False,
+    as_of: str | None = None,
+    force: bool = False,
+    definitions: str | None = None,
+    json: bool = False,
+) -> int:
+    """Compute features offline and, with --online, copy the values that hold now to the online store.
+
+    A feature whose data and definition have not changed is skipped, but still copied online: time moves its windows.
+
+    Args:
+        features: Which features, separated by commas or given several times; all by default.
+        online: Copy to the online store as well.
+        as_of: The instant whose values go online, in ISO 8601 (UTC unless it says otherwise); now by default.
+        force: Compute even where neither the data nor the definition has changed.
+        definitions: The file with the Definitions, or file.py:name; ./definitions.py by default.
+        json: Print the reports as one JSON array.
+    """
+    with output.working("loading the definitions"):
+        from mlforge import loader
+        from mlforge.errors import MlforgeError, RequestError
+
+        defs = loader.find(definitions)
+        asked = [name.strip() for part in features or [] for name in part.split(",")]
+        names = [defs.feature(name).name for name in dict.fromkeys(asked or defs.features)]
+        if not names:
+            raise RequestError(f"{defs.name!r} has no features to build: write one with @mlf.feature.")
+    reports: list[BuildReport] = []
+    try:
+        for number, name in enumerate(names, start=1):
+            with output.working(f"building {name} ({number} of {len(names)})"):
+                try:
+                    reports += defs.build(features=[name], online=online, as_of=as_of, force=force)
+                except MlforgeError as error:
+                    if repr(name) not in str(error):
+                        error.add_note(f"(Feature {name!r}.)")
+                    raise
+    finally:
+        # What was done before a failure is done: it is shown whatever comes after.
+        _render(reports, json=json)
+    return 0
+
+
+def _render(reports: "list[BuildReport]", *, json: bool) -> None:
+    if json:
+        output.write_json([_plain(report) for report in reports])
+    elif reports:
+        _table(reports)
+
+
+def _plain(report: "BuildReport") -> dict[str, object]:
+    from dataclasses import asdict
+
+    plain = asdict(report)
+    for check, result in zip(plain["checks"], report.checks, strict=True):
+        check["passed"] = result.passed
+    return plain
+
+
+def _table(reports: "list[BuildReport]") -> None:
+    moments = {output.moment(report.online.as_of) for report in reports if report.online}
+    left_out = any(report.left_out for report in reports)
+    columns = {"feature": "left", "outcome": "left", "version": "left", "rows": "right"}
+    columns |= {"left out": "right"} if left_out else {}
+    columns |= {"checks": "left"}
+    columns |= {"online": "right"} if moments else {}
+    columns |= {"as of": "left"} if len(moments) > 1 else {}
+    columns |= {"seconds": "right"}
+    rows = []
+    for report in reports:
+        row = [report.feature, report.outcome, report.version, f"{report.rows:,}"]
+        row += [f"{report.left_out:,}"] if left_out else []
+        row += [_verdict(report)]
+        row += [f"{report.online.written:,}" if report.online else "-"] if moments else []
+        row += [output.moment(report.online.as_of) if report.online else "-"] if len(moments) > 1 else []
+        rows.append([*row, f"{report.seconds:.1f}"])
+    output.write_table(columns, rows)
+    if len(moments) == 1:
+        output.write(f"What is online holds as of {moments.pop()}.")
+    for report in reports:
+        for check in report.checks:
+            if not check.passed:
+                examples = "; ".join(str(dict(example)) for example in check.examples)
+                output.write(
+                    f"{report.feature}: the check {check.name!r} failed for {check.failed:,} of {check.rows:,} rows "
+                    f"(severity {check.severity}), such as {examples}"
+                )
+
+
+def _verdict(report: "BuildReport") -> str:
+    if not report.checks:
+        return "-"
+    failed = sum(not check.passed for check in report.checks)
+    return f"{len(report.checks) - failed} passed" + (f", {failed} failed" if failed else "")

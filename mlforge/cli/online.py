@@ -1,0 +1,160 @@
+"""`mlforge read` and `mlforge key`: what is online for an entity, and where."""
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App
+
+from mlforge.cli import output
+
+if TYPE_CHECKING:
+    from mlforge.online import OnlineStore, RedisStore, Status
+
+READ_EXAMPLES = """Examples:
+  mlforge read user_spend user_id=123
+  mlforge read basket_size store_id=7 day=2026-01-31 --json"""
+KEY_EXAMPLES = """Example: mlforge key user_spend user_id=123"""
+
+
+def register(app: App) -> None:
+    """Adds the commands."""
+    app.command(
+        read, name="read", usage="Usage: mlforge read FEATURE KEY=VALUE... [OPTIONS]", help_epilogue=READ_EXAMPLES
+    )
+    app.command(key, name="key", usage="Usage: mlforge key FEATURE KEY=VALUE... [OPTIONS]", help_epilogue=KEY_EXAMPLES)
+
+
+def read(
+    feature: str,
+    /,
+    *entity: str,
+    definitions: str | None = None,
+    json: bool = False,
+) -> int:
+    """Show what is online for an entity; the exit code is 1 where there is nothing.
+
+    Args:
+        feature: The name of the feature.
+        entity: The keys of the entity, as in user_id=123.
+        definitions: The file with the Definitions, or file.py:name; ./definitions.py by default.
+        json: Print one JSON object; its values are null where there is nothing.
+    """
+    with output.working("reading"):
+        store, keys = _asked(feature, entity, definitions)
+        values = store.read(feature_name=feature, entity_keys=keys)
+        status = store.status(feature)
+    if json:
+        output.write_json({"feature": feature, "entity": keys, "values": values, **_account(status)})
+    elif values is None:
+        output.write(f"{feature} has nothing online for {_shown(keys)}. {_hint(feature, status)}")
+    else:
+        output.write_table({feature: "left", _shown(keys): "right"}, [[k, _text(v)] for k, v in values.items()])
+        output.write(_hint(feature, status))
+    return 1 if values is None else 0
+
+
+def key(
+    feature: str,
+    /,
+    *entity: str,
+    definitions: str | None = None,
+    json: bool = False,
+) -> int:
+    """Show the Redis key of an entity, and the redis-cli line that reads it.
+
+    Args:
+        feature: The name of the feature.
+        entity: The keys of the entity, as in user_id=123.
+        definitions: The file with the Definitions, or file.py:name; ./definitions.py by default.
+        json: Print one JSON object.
+    """
+    with output.working("loading the definitions"):
+        from mlforge.errors import RequestError
+        from mlforge.online import EmbeddedStore, RedisStore
+        from mlforge.online.keys import entity_key_hash, redis_key
+
+        store, keys = _asked(feature, entity, definitions)
+        if not isinstance(store, RedisStore):
+            raise RequestError(f"The online store is a {type(store).__name__}, which has no Redis keys.")
+        name = redis_key(store.prefix, feature, entity_key_hash(keys))
+        command = _redis_cli(store, name)
+    if json:
+        output.write_json({"feature": feature, "entity": keys, "key": name, "command": command})
+    else:
+        output.write(f"{name}\n{command}")
+    if isinstance(store, EmbeddedStore):
+        output.complain("The server of an EmbeddedStore runs only while a program uses it: start one to use redis-cli.")
+    return 0
+
+
+def _asked(feature: str, entity: tuple[str, ...], definitions: str | None) -> "tuple[OnlineStore, dict[str, str]]":
+    """The online store and the entity keys; text is right for them, since 123 and "123" are one."""
+    from mlforge import loader
+    from mlforge.errors import RequestError
+
+    defs = loader.find(definitions)
+    keys = defs.feature(feature).keys
+    wanted = f"feature {feature!r} is keyed by {', '.join(keys)}, as in {' '.join(f'{k}=...' for k in keys)}"
+    given: dict[str, str] = {}
+    for part in entity:
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise RequestError(f"{part!r} is no entity key: {wanted}")
+        if name not in keys:
+            raise RequestError(f"There is no key {name!r}: {wanted}")
+        if name in given:
+            raise RequestError(f"The key {name!r} is there twice: {wanted}")
+        given[name] = value
+    if missing := [name for name in keys if name not in given]:
+        raise RequestError(f"The key {missing[0]!r} is missing: {wanted}")
+    return defs.require_online_store(), {name: given[name] for name in keys}
+
+
+def _account(status: "Status | None") -> dict[str, Any]:
+    synced = status is not None and status.synced
+    return {
+        "version": status.version if status is not None and synced else None,
+        "as_of": status.as_of if status is not None and synced else None,
+        "state": None if status is None else status.state,
+    }
+
+
+def _hint(feature: str, status: "Status | None") -> str:
+    """What the store says about its content as a whole."""
+    if status is None:
+        return f"Nothing says that it was ever put there: `mlforge build --features {feature} --online` does."
+    if not status.synced:
+        return "It is written by hand, not by a build."
+    version = f"version {status.version} as of {output.moment(status.as_of)}"
+    if status.state == "writing":
+        return f"A build is writing {version}, or did not finish."
+    return f"It holds {version}{', written to by hand since' if status.state == 'dirty' else ''}."
+
+
+def _shown(keys: dict[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in keys.items())
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _redis_cli(store: "RedisStore", name: str) -> str:
+    """A line for a shell; a password is asked for, never shown."""
+    settings = store.client.connection_pool.connection_kwargs
+    words = ["redis-cli"]
+    if settings.get("path"):
+        words += ["-s", settings["path"]]
+    else:
+        words += ["-h", settings.get("host", "localhost"), "-p", str(settings.get("port", 6379))]
+        words += ["--tls"] if _speaks_tls(store) else []
+    words += ["-n", str(settings.get("db") or 0)]
+    words += ["--user", settings["username"]] if settings.get("username") else []
+    words += ["--askpass"] if settings.get("password") else []
+    return shlex.join([*words, "GET", name])
+
+
+def _speaks_tls(store: "RedisStore") -> bool:
+    from redis.connection import SSLConnection
+
+    return issubclass(store.client.connection_pool.connection_class, SSLConnection)

@@ -1,0 +1,82 @@
+"""What commands print: results on stdout, as tables or JSON; progress on stderr."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+# What a shell reports for a program that a closed pipe has ended.
+BROKEN_PIPE = 141
+
+
+def write(text: str) -> None:
+    """Prints a result; where nobody reads any more (`mlforge list | head -1`) the program ends without a word."""
+    try:
+        sys.stdout.write(f"{text.rstrip()}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes once more at its end, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
+
+
+def write_json(value: Any) -> None:
+    """Prints a result for programs; instants as ISO 8601 in UTC, what JSON does not know as text."""
+    import orjson
+
+    options = orjson.OPT_INDENT_2 | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
+    write(orjson.dumps(value, default=str, option=options).decode())
+
+
+def write_table(columns: Mapping[str, str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table, in full width where it does not go to a terminal.
+
+    Args:
+        columns: The headings, and for each `left` or `right`.
+        rows: The cells.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for heading, side in columns.items():
+        table.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    # What is piped into a program or a file may be as wide as it is.
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    with console.capture() as capture:
+        console.print(table)
+    write("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def complain(text: str) -> None:
+    """Says on stderr, in one line, what is no result."""
+    print(f"mlforge: {' '.join(text.split())}", file=sys.stderr)
+
+
+def moment(value: datetime) -> str:
+    """An instant for people and programs.
+
+    >>> moment(datetime(2018, 1, 2, tzinfo=UTC))
+    '2018-01-02T00:00:00Z'
+    """
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+@contextlib.contextmanager
+def working(what: str) -> Generator[None]:
+    """While it lasts: a spinner where stderr is a terminal, and what the user's own code prints goes to stderr."""
+    with contextlib.ExitStack() as stack:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.markup import escape
+
+            status = Console(stderr=True).status(escape(what))
+            stack.enter_context(status)
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
