@@ -6,19 +6,19 @@ tree. n_unique and median need the events: n_unique counts values that come into
 Polars' own.
 """
 
-import math
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import cast
+from functools import reduce
 
 import polars as pl
 
 from mlforge.errors import DataError
 from mlforge.exact import Part, number, parts
-from mlforge.folds import extreme, fold
+from mlforge.folds import extreme
 from mlforge.metrics import Output
+from mlforge.moments import Moments
 
 NUMBERS_ONLY = frozenset({"sum", "mean", "std", "var", "median"})
 MOMENTS = frozenset({"std", "var"})
@@ -42,10 +42,7 @@ class Column:
         self.dtype = values.dtype
         self.wanted = wanted
         self._parts: list[Part] = parts(name, values) if wanted & {"sum", "mean"} else []
-        self._number = number(name, self.dtype) if wanted & MOMENTS else Part(pl.col(name), 1.0)
-        if wanted & MOMENTS and self.dtype.is_float():
-            scale = _scale(values)
-            self._number = Part(self._number.values * scale, 1 / scale)
+        self.moments = Moments.of(name, values) if wanted & MOMENTS else []
 
     @property
     def leaves(self) -> list[pl.Expr]:
@@ -61,27 +58,6 @@ class Column:
             found.append(present.max().alias(f"{self.name}.last"))
         return found
 
-    def moments(self, events: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-        """Count, anchor, mean above the anchor, and sum of squared deviations of each tile, sorted by `by`.
-
-        Everything is kept relative to a value of the tile itself, so that an offset of 1e9 costs no digits; the
-        events are sorted by value first, so that their order makes no difference to the last bit.
-        """
-        value = pl.col(self.name)
-        above = (value - value.first()).cast(pl.Float64)
-        return (
-            events.select(*by, self._number.values)
-            .drop_nulls(self.name)
-            .sort(self.name)
-            .group_by(by)
-            .agg(
-                pl.len().cast(pl.Float64).alias(f"{self.name}.n"),
-                value.first().alias(f"{self.name}.anchor"),
-                above.mean().alias(f"{self.name}.mean"),
-                (above.var(ddof=0) * pl.len()).alias(f"{self.name}.squares"),
-            )
-        )
-
     def over(
         self, tiles: pl.DataFrame, spans: Spans, values: pl.Series, outputs: Mapping[str, Output]
     ) -> dict[str, pl.Series]:
@@ -95,7 +71,9 @@ class Column:
             if end in wanted:
                 found[end] = extreme(tiles[f"{self.name}.{end}"], spans.start, spans.stop, pick)
         if wanted & MOMENTS:
-            found |= self._deviations(tiles, spans)
+            var, std = zip(*(moments.over(tiles, spans.start, spans.stop) for moments in self.moments), strict=True)
+            # Where squares have left the range of a double, the root may still be in it.
+            found |= {"var": var[0], "std": reduce(pl.Series.fill_null, std)}
         if "first" in wanted:
             nearest = tiles[f"{self.name}.first"].fill_null(strategy="backward")
             found["first"] = values.gather(nearest.gather(_where(counts > 0, spans.start)))
@@ -137,13 +115,6 @@ class Column:
         for total, part in zip(totals, self._parts, strict=True):
             joined = joined + total * part.unit
         return joined
-
-    def _deviations(self, tiles: pl.DataFrame, spans: Spans) -> dict[str, pl.Series]:
-        leaves = tiles.select(pl.col(f"{self.name}.{s}").alias(s) for s in ("n", "anchor", "mean", "squares"))
-        folded = fold(leaves, spans.start, spans.stop, _merge_moments)
-        unit = self._number.unit
-        variance = pl.when(pl.col("n") > 1).then(pl.col("squares") / (pl.col("n") - 1))
-        return folded.select(var=variance * unit * unit, std=variance.sqrt() * unit).to_dict()
 
 
 def n_unique(
@@ -211,31 +182,3 @@ def _where(condition: pl.Series, values: pl.Series) -> pl.Series:
 
 def _finite(values: pl.Series) -> pl.Series:
     return _where(values.is_finite(), values) if values.dtype.is_float() else values
-
-
-def _scale(values: pl.Series) -> float:
-    """A power of two that keeps squares in the range of a double."""
-    top = cast("float", values.cast(pl.Float64).abs().max() or 0.0)
-    return 2.0 ** min(0, 500 - math.frexp(top)[1])
-
-
-def _merge_moments(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
-    """Chan, Golub and LeVeque's update (1979), with each mean kept relative to an anchor among the values."""
-    other = b.select(pl.all().name.suffix("_b"))
-    n, n_b = pl.col("n"), pl.col("n_b")
-    apart = (pl.col("anchor_b") - pl.col("anchor")).cast(pl.Float64) + (pl.col("mean_b") - pl.col("mean"))
-    merged = {
-        "n": n + n_b,
-        "anchor": pl.col("anchor"),
-        "mean": pl.col("mean") + apart * (n_b / (n + n_b)),
-        "squares": pl.col("squares") + pl.col("squares_b") + apart * apart * (n * n_b / (n + n_b)),
-    }
-    return a.hstack(other).select(
-        pl.when(n.is_null())
-        .then(pl.col(f"{name}_b"))
-        .when(n_b.is_null())
-        .then(pl.col(name))
-        .otherwise(expr)
-        .alias(name)
-        for name, expr in merged.items()
-    )

@@ -37,8 +37,8 @@ def parts(column: str, values: pl.Series) -> list[Part]:
     Integers, booleans and decimals are one part. Floats are one where the smallest value is within about 2**50 of
     the largest, otherwise one for each such range of magnitudes; bits below 2**-1000 are dropped.
 
-    >>> [part.unit for part in parts("x", pl.Series([1.0, 1e-30]))] == [2.0**-124, 2.0**-223]
-    True
+    >>> len(parts("x", pl.Series([1.0, 1e-9]))), len(parts("x", pl.Series([1.0, 1e-30])))
+    (1, 2)
     """
     whole = number(column, values.dtype)
     if not values.dtype.is_float():

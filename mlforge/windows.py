@@ -13,7 +13,7 @@ from math import gcd
 
 import polars as pl
 
-from mlforge.aggregates import MOMENTS, NUMBERS_ONLY, ORDERED, UNTILED, Column, Spans, median, n_unique
+from mlforge.aggregates import NUMBERS_ONLY, ORDERED, UNTILED, Column, Spans, median, n_unique
 from mlforge.duration import microseconds, origin
 from mlforge.errors import DataError
 from mlforge.metrics import Output, Rolling
@@ -87,7 +87,7 @@ def change_points(
     ties = [name for name in events.columns if name not in {*keys, timestamp}]
     plain = {name: f"c{i}" for i, name in enumerate(dict.fromkeys([*ties, *wanted]))}
     named = [*entity_keys.items(), *plain.items(), (timestamp, "at")]
-    events = pl.DataFrame([events.get_column(name).alias(alias) for name, alias in named])
+    events = pl.DataFrame([_unsigned_zeros(events.get_column(name)).alias(alias) for name, alias in named])
     if any(aggregations & ORDERED for aggregations in wanted.values()):
         events = events.sort("at", *(plain[name] for name in ties), nulls_last=False)
     events = events.with_columns(at=grid.tile_end(pl.col("at").to_physical()))
@@ -115,6 +115,13 @@ def change_points(
     return pl.DataFrame([*key_columns, at, *(values[output.name].alias(output.name) for output in outputs)])
 
 
+def _unsigned_zeros(values: pl.Series) -> pl.Series:
+    """-0.0 as 0.0, which it equals: which of the two is the least must not depend on the order of the rows."""
+    if not values.dtype.is_float():
+        return values
+    return pl.select(pl.when(values == 0).then(pl.lit(0.0, values.dtype)).otherwise(values)).to_series()
+
+
 def _wanted(outputs: Sequence[Output], schema: pl.Schema) -> dict[str, set[str]]:
     wanted: dict[str, set[str]] = {}
     for output in outputs:
@@ -138,9 +145,8 @@ def _tiles(events: pl.DataFrame, keys: list[str], columns: Sequence[Column]) -> 
     by = [*keys, "at"]
     leaves = [leaf for column in columns for leaf in column.leaves]
     tiles = events.lazy().with_row_index("row").group_by(by).agg(leaves).collect(engine="streaming").sort(by)
-    for column in columns:
-        if column.wanted & MOMENTS:
-            tiles = tiles.join(column.moments(events, by), on=by, how="left", maintain_order="left")
+    for moments in (moments for column in columns for moments in column.moments):
+        tiles = tiles.join(moments.of_tiles(events, by), on=by, how="left", maintain_order="left")
     return tiles.with_columns(entity=pl.struct(keys).rle_id())
 
 

@@ -4,9 +4,14 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from mlforge.online import RedisStore
 from servers import RedisServer
+
+# The machine may be busy: an example that takes long is no failure.
+settings.register_profile("mlforge", deadline=None)
+settings.load_profile("mlforge")
 
 _prefixes = itertools.count()
 

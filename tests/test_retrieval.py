@@ -1,0 +1,374 @@
+"""Training sets: for every label the values that held at its time."""
+
+import itertools
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import mlforge as mlf
+from mlforge import Definitions
+from mlforge.errors import RequestError
+from mlforge.store import LocalStore
+from oracle import agrees, value_at, value_of_snapshot, value_of_timestamped
+
+DAY = timedelta(1)
+TICK = timedelta(microseconds=1)
+START = datetime(2026, 3, 1, tzinfo=UTC)
+EVENTS = pl.DataFrame(
+    {
+        "user_id": ["a", "a", "b"],
+        "ts": [START + timedelta(hours=12), START + timedelta(days=2, hours=6), START + timedelta(hours=13)],
+        "amount": [1.0, 2.0, 4.0],
+    }
+)
+SPEND: dict[str, Any] = {
+    "timestamp": "ts",
+    "interval": "1d",
+    "metrics": [mlf.Rolling(windows=["7d"], aggregations={"amount": ["sum"]})],
+}
+
+
+class Frame(mlf.Source):
+    """A frame in memory."""
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        self.frame = frame
+
+    def scan(self) -> pl.LazyFrame:
+        return self.frame.lazy()
+
+
+def same(df: pl.LazyFrame) -> pl.LazyFrame:
+    return df
+
+
+def feature(name: str, frame: pl.DataFrame, keys: Sequence[str] = ("user_id",), **arguments: Any) -> mlf.Feature:
+    return mlf.feature(keys=list(keys), source=Frame(frame), name=name, **arguments)(same)
+
+
+Make = Callable[..., Definitions]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Definitions with features that are built."""
+
+    def made(*features: mlf.Feature, **arguments: Any) -> Definitions:
+        definitions = Definitions(features=features, store=LocalStore(tmp_path / "store"), **arguments)
+        definitions.build()
+        return definitions
+
+    return made
+
+
+def labels(users: Any, times: Any, **more: Any) -> pl.DataFrame:
+    return pl.DataFrame({"user_id": users, "label_time": times, **more})
+
+
+def spend_at(definitions: Definitions, user: str, *times: Any) -> list[float | None]:
+    frame = definitions.get_training_data(["spend"], labels([user] * len(times), list(times)), timestamp="label_time")
+    return frame["amount__sum__7d"].to_list()
+
+
+def test_a_value_holds_from_its_change_point_on_and_not_a_microsecond_before(make: Make) -> None:
+    definitions = make(feature("spend", EVENTS, **SPEND))
+    points = [(START + DAY, 1.0), (START + 3 * DAY, 3.0), (START + 8 * DAY, 2.0), (START + 10 * DAY, 0.0)]
+    before: float | None = None
+    for at, value in points:
+        assert spend_at(definitions, "a", at - TICK, at, at + TICK) == [before, value, value]
+        before = value
+    assert spend_at(definitions, "a", datetime(2199, 1, 1, tzinfo=UTC)) == [0.0]
+
+
+def test_a_timestamped_value_holds_from_its_own_instant_on(make: Make) -> None:
+    definitions = make(feature("latest", EVENTS, timestamp="ts"))
+    first, second = EVENTS["ts"][0], EVENTS["ts"][1]
+    times = [first - TICK, first, second - TICK, second, second + 1000 * DAY]
+    frame = definitions.get_training_data(["latest"], labels(["a"] * 5, times), timestamp="label_time")
+    assert frame["amount"].to_list() == [None, 1.0, 1.0, 2.0, 2.0]
+
+
+def test_of_rows_at_one_instant_the_newest_by_value_is_taken(make: Make) -> None:
+    frame = pl.DataFrame({"user_id": ["a"] * 3, "ts": [START] * 3, "x": [1, 3, None], "y": [9, 1, 99]})
+    definitions = make(feature("latest", frame, timestamp="ts"))
+    found = definitions.get_training_data(["latest"], labels(["a"], [START]), timestamp="label_time")
+    assert found.select("x", "y").rows() == [(3, 1)]
+
+
+def test_a_snapshot_is_the_same_at_every_time(make: Make) -> None:
+    definitions = make(feature("user", pl.DataFrame({"user_id": ["a", "b"], "city": ["x", None]})))
+    asked = labels(["b", "a", "c", "a"], [datetime(1900, 1, 1), START, START, datetime(2200, 1, 1)])
+    frame = definitions.get_training_data(["user"], asked, timestamp="label_time")
+    assert frame["city"].to_list() == [None, "x", None, "x"]
+
+
+def test_labels_keep_their_order_their_duplicates_and_their_columns(make: Make) -> None:
+    definitions = make(feature("spend", EVENTS, **SPEND))
+    late, early = START + 9 * DAY, START + DAY
+    asked = labels(
+        ["b", "a", "b", "a", "a"], [late, late, early, early, late], extra=[[1], None, [3], [4], [5]], n=range(5)
+    )
+    frame = definitions.get_training_data(["spend"], asked, timestamp="label_time")
+    assert frame.drop("amount__sum__7d").equals(asked)
+    assert frame["amount__sum__7d"].to_list() == [0.0, 2.0, 4.0, 1.0, 2.0]
+    assert asked.columns == ["user_id", "label_time", "extra", "n"]
+
+
+def test_unknown_entities_and_null_keys_and_times_are_all_null(make: Make) -> None:
+    definitions = make(feature("spend", EVENTS, **SPEND), feature("user", EVENTS.group_by("user_id").len("n")))
+    asked = labels(["zzz", None, "a", "a"], [START + DAY, START + DAY, None, START + DAY])
+    frame = definitions.get_training_data(["spend", "user"], asked, timestamp="label_time")
+    assert frame["amount__sum__7d"].to_list() == [None, None, None, 1.0]
+    assert frame["n"].to_list()[:2] == [None, None]
+    assert frame["n"].to_list()[3] == 2
+
+
+def test_no_labels_give_no_rows_with_all_columns(make: Make) -> None:
+    definitions = make(feature("spend", EVENTS, **SPEND))
+    frame = definitions.get_training_data(
+        ["spend"], labels([], []).cast({"user_id": pl.String, "label_time": pl.Datetime("us")}), timestamp="label_time"
+    )
+    assert frame.shape == (0, 3)
+    assert frame.schema["amount__sum__7d"] == pl.Float64
+
+
+def test_keys_without_any_value_are_null(make: Make) -> None:
+    definitions = make(feature("spend", EVENTS, **SPEND))
+    frame = definitions.get_training_data(["spend"], labels([None, None], [START, START]), timestamp="label_time")
+    assert frame["amount__sum__7d"].to_list() == [None, None]
+
+
+@pytest.mark.parametrize("stored", [pl.Int8, pl.Int64, pl.UInt64, pl.String])
+@pytest.mark.parametrize("asked", [pl.Int8, pl.Int32, pl.Int64, pl.UInt64, pl.String, pl.Categorical])
+def test_an_entity_is_its_text_whatever_the_dtypes(stored: Any, asked: Any, make: Make) -> None:
+    rows = pl.DataFrame({"user_id": ["1", "12", "3"], "n": [1, 12, 3]})
+    keys = rows["user_id"] if stored == pl.String else rows["n"].cast(stored)
+    wanted = pl.Series(["12", "1", "7"])
+    if asked != pl.String:
+        wanted = wanted.cast(asked)
+    definitions = make(feature("user", rows.with_columns(user_id=keys)))
+    frame = definitions.get_training_data(["user"], pl.DataFrame({"user_id": wanted}))
+    assert frame["n"].to_list() == [12, 1, None]
+    assert frame.schema["user_id"] == asked
+
+
+def test_text_that_only_looks_like_the_number_is_another_entity(make: Make) -> None:
+    definitions = make(feature("user", pl.DataFrame({"user_id": [1, 2], "n": [1, 2]})))
+    frame = definitions.get_training_data(["user"], pl.DataFrame({"user_id": ["01", "1 ", "1.0", "+1", "1"]}))
+    assert frame["n"].to_list() == [None, None, None, None, 1]
+
+
+def test_a_number_beyond_int64_is_no_entity(make: Make) -> None:
+    definitions = make(feature("user", pl.DataFrame({"user_id": [-1], "n": [1]})))
+    big = pl.Series([2**64 - 1, 5], dtype=pl.UInt64)
+    assert definitions.get_training_data(["user"], pl.DataFrame({"user_id": big}))["n"].to_list() == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        (pl.Series([date(2026, 1, 2)]), pl.Series(["2026-01-02"])),
+        (pl.Series([True]), pl.Series(["true"])),
+        (pl.Series([START]), pl.Series(["2026-03-01T00:00:00.000000Z"])),
+        (pl.Series([START]), pl.Series([START]).cast(pl.Datetime("ns", "UTC")).dt.convert_time_zone("Asia/Kolkata")),
+        (pl.Series([START]), pl.Series([START.replace(tzinfo=None)])),
+    ],
+)
+def test_dates_booleans_and_datetimes_are_keys_too(stored: pl.Series, asked: pl.Series, make: Make) -> None:
+    definitions = make(feature("user", pl.DataFrame({"user_id": stored, "n": [1]})))
+    assert definitions.get_training_data(["user"], pl.DataFrame({"user_id": asked}))["n"].to_list() == [1]
+    assert definitions.get_training_data(["user"], pl.DataFrame({"user_id": stored}))["n"].to_list() == [1]
+
+
+def test_composite_keys_are_all_used(make: Make) -> None:
+    rows = pl.DataFrame({"shop": ["x", "x", "y"], "user_id": [1, 2, 1], "n": [10, 20, 30]})
+    definitions = make(feature("visits", rows, keys=["user_id", "shop"]))
+    asked = pl.DataFrame({"user_id": ["1", "1", "2", "2", "1"], "shop": ["x", "y", "x", "y", None]})
+    assert definitions.get_training_data(["visits"], asked)["n"].to_list() == [10, 30, 20, None, None]
+
+
+def test_several_features_with_different_keys_at_once(make: Make) -> None:
+    shops = pl.DataFrame({"shop": ["x", "y"], "size": [1, 2]})
+    latest = EVENTS.rename({"amount": "latest"})
+    definitions = make(
+        feature("spend", EVENTS, **SPEND),
+        feature("shops", shops, keys=["shop"]),
+        feature("last", latest, timestamp="ts"),
+    )
+    asked = labels(["b", "a"], [START + DAY, START + 3 * DAY], shop=["y", "x"])
+    frame = definitions.get_training_data(["shops", "last", "spend"], asked, timestamp="label_time")
+    assert frame.columns == ["user_id", "label_time", "shop", "size", "latest", "amount__sum__7d"]
+    assert frame.select("size", "latest", "amount__sum__7d").rows() == [(2, 4.0, 4.0), (1, 2.0, 3.0)]
+
+
+def test_columns_can_be_chosen(make: Make) -> None:
+    definitions = make(feature("user", pl.DataFrame({"user_id": ["a"], "x": [1], "y": [2]})))
+    asked = pl.DataFrame({"user_id": ["a"]})
+    assert definitions.get_training_data({"user": ["y"]}, asked).columns == ["user_id", "y"]
+    assert definitions.get_training_data({"user": ["y", "x"]}, asked).columns == ["user_id", "y", "x"]
+    assert definitions.get_training_data({"user": None}, asked).columns == ["user_id", "x", "y"]
+    with pytest.raises(RequestError, match="Feature 'user' has no column 'z'; known: 'x', 'y'"):
+        definitions.get_training_data({"user": ["z"]}, asked)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pl.Series([START + DAY]),
+        pl.Series([datetime(2026, 3, 2)]),
+        pl.Series([datetime(2026, 3, 2)]).cast(pl.Datetime("ms")),
+        pl.Series([datetime(2026, 3, 2)]).cast(pl.Datetime("ns")),
+        pl.Series([START + DAY]).dt.convert_time_zone("America/New_York"),
+        pl.Series([datetime(2026, 3, 2, 5, 30)]).dt.replace_time_zone("Asia/Kolkata"),
+        pl.Series([date(2026, 3, 2)]),
+    ],
+)
+def test_label_times_are_instants_of_every_kind(times: pl.Series, make: Make) -> None:
+    definitions = make(feature("spend", EVENTS, **SPEND))
+    for asked, value in ((times, 1.0), (times.dt.offset_by("-1d"), None)):
+        frame = definitions.get_training_data(["spend"], labels(["a"], asked), timestamp="label_time")
+        assert frame["amount__sum__7d"].to_list() == [value]
+        assert frame.schema["label_time"] == times.dtype
+
+
+def test_a_nanosecond_before_a_change_point_is_before_it(make: Make) -> None:
+    definitions = make(feature("spend", EVENTS, **SPEND))
+    at = pl.Series([START + DAY]).cast(pl.Datetime("ns", "UTC")).to_physical()[0]
+    times = pl.Series([at - 1, at, at + 1]).cast(pl.Datetime("ns"))
+    frame = definitions.get_training_data(["spend"], labels(["a"] * 3, times), timestamp="label_time")
+    assert frame["amount__sum__7d"].to_list() == [None, 1.0, 1.0]
+
+
+def test_without_a_timestamp_every_label_gets_the_value_at_as_of(make: Make) -> None:
+    asked = pl.DataFrame({"user_id": ["b", "a"]})
+    for as_of, value in ((START, None), (START + 3 * DAY, 3.0), ("2026-03-09", 2.0)):
+        definitions = make(feature("spend", EVENTS, **SPEND), as_of=as_of)
+        assert definitions.get_training_data(["spend"], asked)["amount__sum__7d"].to_list()[1] == value
+    now = make(feature("spend", EVENTS, **SPEND))
+    assert now.get_training_data(["spend"], asked)["amount__sum__7d"].to_list() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"timestamp": "labeltime"}, "The labels have no column 'labeltime'; did you mean 'label_time'?"),
+        ({"timestamp": "user_id"}, "The labels' column 'user_id' is String, not a datetime or date"),
+        ({"features": ["spent"]}, "There is no feature 'spent'; did you mean 'spend'?"),
+        ({"features": "spend"}, "features is a list"),
+        ({"entity_df": pl.DataFrame({"user": ["a"]})}, "The labels have no column 'user_id', which is a key of"),
+        ({"entity_df": pl.DataFrame({"user_id": [1.0]})}, "cannot be an entity key: its dtype is Float64"),
+        (
+            {"entity_df": pl.DataFrame({"user_id": ["a"], "amount__sum__7d": [1]})},
+            "Column 'amount__sum__7d' of feature 'spend' is in the labels or another feature already",
+        ),
+        ({"features": ["spend", "again"]}, "Column 'amount__sum__7d' of feature 'again' is in the labels or another"),
+        ({"entity_df": EVENTS.lazy()}, "The labels are LazyFrame, not a polars.DataFrame"),
+        ({"entity_df": [{"user_id": "a"}]}, "The labels are list, not a polars.DataFrame"),
+    ],
+)  # fmt: skip
+def test_a_request_that_does_not_fit_is_an_error_that_says_why(
+    arguments: dict[str, Any], says: str, make: Make
+) -> None:
+    definitions = make(feature("spend", EVENTS, **SPEND), feature("again", EVENTS, **SPEND))
+    with pytest.raises(RequestError) as caught:
+        definitions.get_training_data(**{"features": ["spend"], "entity_df": labels(["a"], [START]), **arguments})
+    assert says in str(caught.value)
+
+
+def test_a_column_of_a_label_may_have_the_name_of_a_features_timestamp(make: Make) -> None:
+    definitions = make(feature("spend", EVENTS, **SPEND))
+    asked = pl.DataFrame({"user_id": ["a"], "ts": [START + DAY]})
+    assert definitions.get_training_data(["spend"], asked, timestamp="ts").columns == [
+        "user_id",
+        "ts",
+        "amount__sum__7d",
+    ]
+
+
+def test_columns_come_back_in_their_stored_dtypes(make: Make) -> None:
+    wide = pl.DataFrame({
+        "user_id": ["a"], "i": pl.Series([1], dtype=pl.Int8), "c": pl.Series(["x"], dtype=pl.Categorical),
+        "l": [[1, None]], "s": [{"x": 1.5}], "at": [datetime(2026, 1, 1)],
+    })  # fmt: skip
+    definitions = make(feature("wide", wide))
+    frame = definitions.get_training_data(["wide"], pl.DataFrame({"user_id": ["a", "b"]}))
+    assert dict(frame.drop("user_id").schema) == {
+        "i": pl.Int64,
+        "c": pl.String,
+        "l": pl.List(pl.Int64),
+        "s": pl.Struct({"x": pl.Float64}),
+        "at": pl.Datetime("us", "UTC"),
+    }
+    assert frame.drop("user_id").rows() == [
+        (1, "x", [1, None], {"x": 1.5}, datetime(2026, 1, 1, tzinfo=UTC)),
+        (None,) * 5,
+    ]
+
+
+HOUR = timedelta(hours=1)
+TIMES = st.integers(-40, 40).map(lambda half: START + half * HOUR / 2) | st.integers(-3, 3).map(
+    lambda number: START + number * TICK
+)
+AMOUNTS = st.none() | st.integers(-5, 5).map(float) | st.floats(-1e6, 1e6, allow_subnormal=False)
+# Tuples, since the order of the columns is what breaks ties.
+ROWS = st.lists(st.tuples(st.sampled_from("ab"), TIMES, AMOUNTS, st.integers(-9, 9)), min_size=1, max_size=12)
+WINDOWS, AGGREGATIONS = ["2h", "9h"], {"x": ["sum", "mean", "last"], "n": ["count", "max"]}
+SCHEMA: dict[str, Any] = {"k": pl.String, "ts": pl.Datetime("us", "UTC"), "x": pl.Float64, "n": pl.Int64}
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(tuples=ROWS, interval=st.sampled_from([None, "1h", "5h"]), asked=st.lists(TIMES, max_size=5))
+def test_training_sets_agree_with_the_oracle(
+    tuples: list[tuple[Any, ...]], interval: str | None, asked: list[datetime]
+) -> None:
+    events = pl.DataFrame(tuples, schema=SCHEMA, orient="row")
+    rows = events.to_dicts()
+    snapshot = events.unique("k", keep="first", maintain_order=True).drop("ts")
+    metric = mlf.Rolling(windows=WINDOWS, aggregations=AGGREGATIONS)  # type: ignore[arg-type]
+    features = [
+        feature("rolling", events, ["k"], timestamp="ts", interval=interval, metrics=[metric]),
+        feature("newest", events, ["k"], timestamp="ts"),
+        feature("fixed", snapshot.rename({"x": "fixed_x", "n": "fixed_n"}), ["k"]),
+    ]
+    own = [
+        row["ts"] + after
+        for row in events.to_dicts()
+        for after in (-TICK, timedelta(0), TICK, HOUR, 2 * HOUR, 9 * HOUR)
+    ]
+    entities = ["a", "b", "c"]
+    pairs = list(itertools.product([*asked, *own], entities))
+    label = pl.DataFrame(
+        {"k": [k for _, k in pairs], "at": [t for t, _ in pairs]}, schema={"k": pl.String, "at": SCHEMA["ts"]}
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        definitions = Definitions(features=features, store=LocalStore(folder))
+        definitions.build()
+        found = definitions.get_training_data(["rolling", "newest", "fixed"], label, timestamp="at")
+    assert found.select("k", "at").equals(label)
+    for (time, k), row in zip(pairs, found.iter_rows(named=True), strict=True):
+        entity = {"k": k}
+        rolling = value_at(
+            events.to_dicts(),
+            entity,
+            time,
+            timestamp="ts",
+            interval=interval,
+            windows=WINDOWS,
+            aggregations=AGGREGATIONS,
+        )
+        newest = value_of_timestamped(rows, entity, time, timestamp="ts")
+        fixed = value_of_snapshot(snapshot.to_dicts(), entity)
+        expected = {
+            **(rolling or dict.fromkeys(metric.columns)),
+            **(newest or {"x": None, "n": None}),
+            **{f"fixed_{name}": value for name, value in (fixed or {"x": None, "n": None}).items()},
+        }
+        for name, value in expected.items():
+            assert agrees(row[name], value), (time, k, name, row[name], value)

@@ -1,0 +1,161 @@
+"""Sources: files of every format, and what a user makes."""
+
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+from deltalake import write_deltalake
+
+import mlforge as mlf
+from mlforge.errors import DataError
+from mlforge.source import FileSource
+
+FRAME = pl.DataFrame({"k": ["a", "b"], "n": [1, 2]})
+
+
+def write(path: Path, frame: pl.DataFrame = FRAME) -> Path:
+    match path.suffix:
+        case ".parquet" | ".pq":
+            frame.write_parquet(path)
+        case ".csv":
+            frame.write_csv(path)
+        case ".gz":
+            frame.write_csv(path, compression="gzip")
+        case ".ndjson" | ".jsonl":
+            frame.write_ndjson(path)
+        case _:
+            write_deltalake(path, frame)
+    return path
+
+
+FILES = ["x.parquet", "x.pq", "x.csv", "x.csv.gz", "x.ndjson", "x.jsonl", "X.PARQUET", "table", "a b.csv"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_format_is_read(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    write(path.with_suffix(path.suffix.lower())).rename(path)
+    assert FileSource(path).scan().collect().equals(FRAME)
+    assert FileSource(str(path)).scan().select("n").collect()["n"].to_list() == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["x[1].parquet", "x*.csv", "x?.ndjson"])
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(name: str, tmp_path: Path) -> None:
+    write(tmp_path / name)
+    write(tmp_path / f"xz{Path(name).suffix}", FRAME.head(1))
+    assert FileSource(tmp_path / name).scan().collect().equals(FRAME)
+
+
+def test_a_glob_is_all_its_files_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name in ("2", "1", "3"):
+        write(tmp_path / f"{name}.parquet", pl.DataFrame({"k": [name]}))
+    (tmp_path / "more").mkdir()
+    write(tmp_path / "more" / "4.parquet", pl.DataFrame({"k": ["4"]}))
+    assert FileSource(tmp_path / "*.parquet").scan().collect()["k"].to_list() == ["1", "2", "3"]
+    assert FileSource(tmp_path / "**" / "*.parquet").scan().collect()["k"].sort().to_list() == ["1", "2", "3", "4"]
+
+
+def test_a_list_may_mix_formats_and_globs(tmp_path: Path) -> None:
+    write(tmp_path / "1.csv")
+    write(tmp_path / "2.parquet")
+    write(tmp_path / "table")
+    source = FileSource([str(tmp_path / "*.csv"), tmp_path / "2.parquet", tmp_path / "table"])
+    assert source.scan().collect()["n"].to_list() == [1, 2] * 3
+
+
+def test_dates_and_times_in_csv_are_parsed(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("day,at\n2026-01-31,2026-01-31T12:00:00\n")
+    assert FileSource(tmp_path / "x.csv").scan().collect_schema() == {"day": pl.Date, "at": pl.Datetime("us")}
+
+
+def test_a_relative_path_starts_at_the_working_directory_and_a_tilde_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "x.parquet")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert FileSource("x.parquet").scan().collect().equals(FRAME)
+    assert FileSource("~/x.parquet").scan().collect().equals(FRAME)
+    assert FileSource("*.parquet").fingerprint() == FileSource("~/x.parquet").fingerprint()
+
+
+def test_a_missing_file_is_named_with_the_place_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for read in (FileSource("no/x.parquet").scan, FileSource("no/x.parquet").fingerprint):
+        with pytest.raises(DataError) as caught:
+            read()
+        assert str(caught.value) == (
+            f"The source 'no/x.parquet' does not exist (looked for '{tmp_path / 'no' / 'x.parquet'}')."
+        )
+
+
+def test_a_glob_that_finds_nothing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"No file matches the source '.*x\*\.csv'"):
+        FileSource(tmp_path / "x*.csv").scan()
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x", "x.xlsx", "parquet"])
+def test_an_unknown_ending_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("k\n1\n")
+    with pytest.raises(DataError, match=rf"The ending of the source '.*{name}' is none of \.parquet, \.csv"):
+        FileSource(tmp_path / name).scan()
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.ndjson", "x.parquet"])
+def test_a_file_of_no_bytes_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(DataError, match=rf"The source '.*{name}' is an empty file"):
+        FileSource(tmp_path / name).scan()
+
+
+def test_a_folder_that_is_no_table_is_an_error_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is a folder but no Delta table: write a glob such as '.*/\*\.parquet'"):
+        FileSource(tmp_path).scan()
+
+
+def test_the_fingerprint_follows_the_files(tmp_path: Path) -> None:
+    path = write(tmp_path / "1.parquet")
+    source = FileSource(tmp_path / "*.parquet")
+    first = source.fingerprint()
+    assert source.fingerprint() == first
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    touched = source.fingerprint()
+    write(tmp_path / "2.parquet")
+    more = source.fingerprint()
+    (tmp_path / "2.parquet").rename(tmp_path / "3.parquet")
+    assert len({first, touched, more, source.fingerprint()}) == 4
+
+
+def test_the_fingerprint_of_a_delta_table_is_its_version(tmp_path: Path) -> None:
+    source = FileSource(write(tmp_path / "table"))
+    first = source.fingerprint()
+    assert source.fingerprint() == first
+    write_deltalake(tmp_path / "table", FRAME, mode="append")
+    assert source.fingerprint() != first
+    assert source.scan().collect().height == 4
+
+
+def test_a_url_has_no_fingerprint_and_is_not_looked_for_here() -> None:
+    source = FileSource("s3://bucket/*.parquet")
+    assert source.fingerprint() is None
+    assert isinstance(source.scan(), pl.LazyFrame)
+
+
+def test_a_source_of_ones_own_needs_only_scan() -> None:
+    class Fixed(mlf.Source):
+        def scan(self) -> pl.LazyFrame:
+            return FRAME.lazy()
+
+    assert Fixed().fingerprint() is None
+    assert Fixed().scan().collect().equals(FRAME)
+
+
+def test_a_source_without_scan_says_what_it_lacks() -> None:
+    class Nothing(mlf.Source):
+        pass
+
+    with pytest.raises(TypeError, match=r"Nothing has to define scan\(\), which returns a polars\.LazyFrame"):
+        Nothing().scan()
