@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from mlforge.core import Definitions
-from mlforge.errors import DefinitionError, RequestError, did_you_mean
+from mlforge.errors import DefinitionError, MlforgeError, RequestError, did_you_mean
 
 DEFAULT = "definitions.py"
 _WRITE = "defs = mlf.Definitions(...)"
@@ -34,25 +34,18 @@ def find(path: str | None = None) -> Definitions:
         RequestError: The path that was given leads to no Python file.
     """
     if path is not None:
-        file, name = _split(path)
-        problem = _unreadable(file)
-        if problem:
-            raise RequestError(f"The definitions {path!r} {problem}.")
-        return load(file, name)
+        return _load(path, f"The definitions {path!r}", RequestError)
     project = Path("pyproject.toml")
     configured = _configured(project)
-    if configured is None:
-        if not Path(DEFAULT).is_file():
-            raise DefinitionError(
-                f"There is no {DEFAULT} in {str(Path.cwd())!r}: write one with `{_WRITE}`, or name the file with "
-                f'--definitions or in pyproject.toml, under [tool.mlforge], as in definitions = "features/store.py".'
-            )
-        return load(Path(DEFAULT), None)
-    file, name = _split(configured)
-    problem = _unreadable(file)
-    if problem:
-        raise DefinitionError(f"The definitions {configured!r} that [tool.mlforge] in {project} names {problem}.")
-    return load(file, name)
+    if configured is not None:
+        what = f"The definitions {configured!r} that [tool.mlforge] in {project} names"
+        return _load(configured, what, DefinitionError)
+    if not Path(DEFAULT).is_file():
+        raise DefinitionError(
+            f"There is no {DEFAULT} in {str(Path.cwd())!r}: write one with `{_WRITE}`, or name the file with "
+            f'--definitions or in pyproject.toml, under [tool.mlforge], as in definitions = "features/store.py".'
+        )
+    return load(Path(DEFAULT), None)
 
 
 def load(file: Path, name: str | None) -> Definitions:
@@ -81,9 +74,14 @@ def load(file: Path, name: str | None) -> Definitions:
     return next(iter(found.values()))
 
 
-def _split(path: str) -> tuple[Path, str | None]:
-    file, colon, name = path.rpartition(":")
-    return (Path(file).expanduser(), name) if colon and name.isidentifier() else (Path(path).expanduser(), None)
+def _load(path: str, what: str, error: type[MlforgeError]) -> Definitions:
+    """The Definitions at `file.py` or `file.py:name`; a path that leads nowhere is an error about `what`."""
+    before, colon, after = path.rpartition(":")
+    text, name = (before, after) if colon and after.isidentifier() else (path, None)
+    file = Path(text).expanduser()
+    if problem := _unreadable(file):
+        raise error(f"{what} {problem}.")
+    return load(file, name)
 
 
 def _unreadable(file: Path) -> str | None:

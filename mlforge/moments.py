@@ -41,16 +41,16 @@ class Moments:
 
         The events are sorted by value first, so that their order makes no difference to the last bit.
         """
-        value = pl.col(self.column)
-        above = (value - value.first()).cast(pl.Float64)
-        states = [pl.len().cast(pl.Float64), value.first(), above.mean(), above.var(ddof=0) * pl.len()]
-        return (
-            events.select(*by, self.part.values)
-            .drop_nulls(self.column)
-            .sort(self.column)
-            .group_by(by)
-            .agg(state.alias(f"{self.label}.{name}") for name, state in zip(STATE, states, strict=True))
+        value, anchor = pl.col(self.column), f"{self.label}.anchor"
+        values = events.select(*by, self.part.values).drop_nulls(self.column).sort(self.column)
+        counted = values.group_by(by).agg(pl.len().cast(pl.Float64).alias(f"{self.label}.n"), value.min().alias(anchor))
+        above = values.join(counted, on=by, maintain_order="left").with_columns(
+            (value - pl.col(anchor)).cast(pl.Float64)
         )
+        spread = above.group_by(by).agg(
+            value.mean().alias(f"{self.label}.mean"), (value.var(ddof=0) * pl.len()).alias(f"{self.label}.squares")
+        )
+        return counted.join(spread, on=by)
 
     def over(self, tiles: pl.DataFrame, start: pl.Series, stop: pl.Series) -> tuple[pl.Series, pl.Series]:
         """Variance and standard deviation of each span of tiles; null for less than two values or beyond a double."""

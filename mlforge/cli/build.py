@@ -17,7 +17,7 @@ EXAMPLES = """Examples:
 
 def register(app: App) -> None:
     """Adds the command."""
-    app.command(build, name="build", help_epilogue=EXAMPLES)
+    app.command(build, help_epilogue=EXAMPLES)
 
 
 def build(
@@ -84,22 +84,15 @@ def _plain(report: "BuildReport") -> dict[str, object]:
 
 def _table(reports: "list[BuildReport]") -> None:
     moments = {output.moment(report.online.as_of) for report in reports if report.online}
-    left_out = any(report.left_out for report in reports)
-    columns = {"feature": "left", "outcome": "left", "version": "left", "rows": "right"}
-    columns |= {"left out": "right"} if left_out else {}
-    columns |= {"checks": "left"}
-    columns |= {"online": "right"} if moments else {}
-    columns |= {"as of": "left"} if len(moments) > 1 else {}
-    columns |= {"seconds": "right"}
-    rows = []
-    for report in reports:
-        row = [report.feature, report.outcome, report.version, f"{report.rows:,}"]
-        row += [f"{report.left_out:,}"] if left_out else []
-        row += [_verdict(report)]
-        row += [f"{report.online.written:,}" if report.online else "-"] if moments else []
-        row += [output.moment(report.online.as_of) if report.online else "-"] if len(moments) > 1 else []
-        rows.append([*row, f"{report.seconds:.1f}"])
-    output.write_table(columns, rows)
+    hidden = {
+        "left out": not any(report.left_out for report in reports),
+        "online": not moments,
+        "as of": len(moments) < 2,
+    }
+    numbers = {"rows", "left out", "online", "seconds"}
+    rows = [{name: cell for name, cell in _row(report).items() if not hidden.get(name)} for report in reports]
+    columns = {name: "right" if name in numbers else "left" for name in rows[0]}
+    output.write_table(columns, [list(row.values()) for row in rows])
     if len(moments) == 1:
         output.write(f"What is online holds as of {moments.pop()}.")
     for report in reports:
@@ -110,6 +103,20 @@ def _table(reports: "list[BuildReport]") -> None:
                     f"{report.feature}: the check {check.name!r} failed for {check.failed:,} of {check.rows:,} rows "
                     f"(severity {check.severity}), such as {examples}"
                 )
+
+
+def _row(report: "BuildReport") -> dict[str, str]:
+    return {
+        "feature": report.feature,
+        "outcome": report.outcome,
+        "version": report.version,
+        "rows": f"{report.rows:,}",
+        "left out": f"{report.left_out:,}",
+        "checks": _verdict(report),
+        "online": f"{report.online.written:,}" if report.online else "-",
+        "as of": output.moment(report.online.as_of) if report.online else "-",
+        "seconds": f"{report.seconds:.1f}",
+    }
 
 
 def _verdict(report: "BuildReport") -> str:

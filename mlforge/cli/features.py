@@ -43,7 +43,7 @@ def list_features(*, definitions: str | None = None, json: bool = False) -> int:
 
 def _describe(defs: "Definitions", feature: "Feature") -> dict[str, Any]:
     snapshot = defs.store.open(feature.name)
-    columns = [output.name for output in feature.outputs]
+    columns = [made.name for made in feature.outputs]
     if not columns and snapshot is not None:
         columns = list(snapshot.value_schema)
     aggregations = {column: list(names) for metric in feature.metrics for column, names in metric.aggregations.items()}

@@ -13,15 +13,13 @@ if TYPE_CHECKING:
 READ_EXAMPLES = """Examples:
   mlforge read user_spend user_id=123
   mlforge read basket_size store_id=7 day=2026-01-31 --json"""
-KEY_EXAMPLES = """Example: mlforge key user_spend user_id=123"""
+KEY_EXAMPLES = "Example: mlforge key user_spend user_id=123"
 
 
 def register(app: App) -> None:
     """Adds the commands."""
-    app.command(
-        read, name="read", usage="Usage: mlforge read FEATURE KEY=VALUE... [OPTIONS]", help_epilogue=READ_EXAMPLES
-    )
-    app.command(key, name="key", usage="Usage: mlforge key FEATURE KEY=VALUE... [OPTIONS]", help_epilogue=KEY_EXAMPLES)
+    app.command(read, usage="Usage: mlforge read FEATURE KEY=VALUE... [OPTIONS]", help_epilogue=READ_EXAMPLES)
+    app.command(key, usage="Usage: mlforge key FEATURE KEY=VALUE... [OPTIONS]", help_epilogue=KEY_EXAMPLES)
 
 
 def read(
@@ -111,10 +109,10 @@ def _asked(feature: str, entity: tuple[str, ...], definitions: str | None) -> "t
 
 
 def _account(status: "Status | None") -> dict[str, Any]:
-    synced = status is not None and status.synced
+    content = status if status is not None and status.synced else None
     return {
-        "version": status.version if status is not None and synced else None,
-        "as_of": status.as_of if status is not None and synced else None,
+        "version": None if content is None else content.version,
+        "as_of": None if content is None else content.as_of,
         "state": None if status is None else status.state,
     }
 

@@ -159,7 +159,7 @@ def _plain(column: str, value: Any) -> Any:
         return number
     if isinstance(value, str):
         return str.__str__(value)
-    if isinstance(value, float | numbers.Real):
+    if isinstance(value, numbers.Real):
         return float(value)
     if isinstance(value, Decimal):
         return format(value, "f") if value.is_finite() else None

@@ -3,7 +3,7 @@
 import datetime as dt
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,12 @@ from mlforge.errors import DefinitionError, StoreError
 if TYPE_CHECKING:
     from redis import Redis
 
-_TIMEOUTS = {"socket_timeout": "timeout", "socket_connect_timeout": "connect_timeout"}
+# What redis-py makes of a URL, and the arguments of a `RedisStore` that say the same.
+_ARGUMENTS = {name: name for name in ("host", "port", "db", "username", "password")} | {
+    "path": "unix_socket_path",
+    "socket_timeout": "timeout",
+    "socket_connect_timeout": "connect_timeout",
+}
 
 
 def redis_package() -> ModuleType:
@@ -56,39 +61,26 @@ def settings_from_url(url: str) -> dict[str, Any]:
         parsed: dict[str, Any] = connection.parse_url(url)
     except (ValueError, TypeError, AttributeError):
         raise wrong from None
-    settings: dict[str, Any] = {}
-    for name, value in parsed.items():
-        if name == "connection_class":
-            settings["ssl"] = value is connection.SSLConnection
-        elif name == "path":
-            settings["unix_socket_path"] = value
-        elif name.startswith("ssl_"):
-            settings.setdefault("ssl_options", {})[name] = value
-        elif name in ("host", "port", "db", "username", "password"):
-            settings[name] = value
-        elif name in _TIMEOUTS:
-            settings[_TIMEOUTS[name]] = value
-        else:
-            raise DefinitionError(
-                f"{name!r} is not an option of a Redis URL here: only socket_timeout, socket_connect_timeout, ssl_*."
-            )
-    return settings
+    ssl = parsed.pop("connection_class", None) is connection.SSLConnection
+    ssl_options = {name: value for name, value in parsed.items() if name.startswith("ssl_")}
+    others = {name: value for name, value in parsed.items() if name not in ssl_options}
+    if unknown := [name for name in others if name not in _ARGUMENTS]:
+        raise DefinitionError(
+            f"{unknown[0]!r} is not an option of a Redis URL here: only socket_timeout, socket_connect_timeout, ssl_*."
+        )
+    return {"ssl": ssl, "ssl_options": ssl_options} | {_ARGUMENTS[name]: value for name, value in others.items()}
 
 
-def store_error(error: Exception, where: str, *, secrets: Iterable[str | None], waits: str) -> StoreError:
-    """What went wrong between us and Redis, for whoever runs it.
-
-    Args:
-        error: What redis-py raised.
-        where: Host and port, or the path of the socket.
-        secrets: What may not stand in the message; servers echo the arguments of commands they do not know.
-        waits: How long was waited, for when that is what went wrong.
-    """
+def store_error(error: Exception, client: "Redis") -> StoreError:
+    """What went wrong between a client and its server, for whoever runs it; without the client's password."""
     from redis import exceptions
 
+    settings = client.connection_pool.connection_kwargs
+    where = settings.get("path") or f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
     text = str(error).rstrip(".")
-    for secret in secrets:
-        text = text.replace(secret, "***") if secret else text
+    # Servers echo the arguments of commands that they do not know.
+    if password := settings.get("password"):
+        text = text.replace(password, "***")
     if isinstance(error, exceptions.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
         return StoreError(f"Redis at {where} refused the user name or the password: check both.")
     if isinstance(error, exceptions.NoPermissionError):
@@ -96,6 +88,7 @@ def store_error(error: Exception, where: str, *, secrets: Iterable[str | None], 
         what = f"the command {command[1]}" if command else "keys of this prefix"
         return StoreError(f"Redis at {where} does not allow this user {what}: extend the user's ACL rule.")
     if isinstance(error, exceptions.TimeoutError):
+        waits = f"connect {settings.get('socket_connect_timeout')} s, answer {settings.get('socket_timeout')} s"
         return StoreError(f"Redis at {where} did not answer in time ({waits}).")
     if isinstance(error, exceptions.ResponseError):
         return StoreError(f"Redis at {where} refused: {text}.")

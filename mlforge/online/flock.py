@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 
 _LOOK_AGAIN_SECONDS = 0.003
 
@@ -32,12 +32,10 @@ class FileLock:
             self._open()
             _LOCKS.add(self)
 
-    def __enter__(self) -> "FileLock":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

@@ -4,7 +4,6 @@ import datetime as dt
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
@@ -39,8 +38,7 @@ def publish(
         owed = 0
         for part in rows.iter_slices(SLICE_ROWS):
             # Built while the server is still busy with the slice before.
-            made = part.select(key, value)
-            ready = list(chunks(made["key"], made["value"], ttl=ttl))
+            ready = list(chunks(part.select(key, value), ttl=ttl))
             _collect(line, owed)
             for chunk in ready:
                 line.send(chunk.data)
@@ -77,9 +75,7 @@ class Line:
         self._connection.connect()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._connection.disconnect()
 
     def send(self, data: bytes) -> None:

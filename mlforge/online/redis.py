@@ -3,13 +3,13 @@
 import datetime as dt
 import os
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
-from mlforge.errors import DefinitionError, RequestError, StoreError
+from mlforge.errors import DefinitionError, RequestError
 from mlforge.online.base import OnlineStore
 from mlforge.online.codec import decode, encode, schema_from_json
 from mlforge.online.connection import (
@@ -149,7 +149,8 @@ class RedisStore(OnlineStore):
     def read(self, feature_name: str, entity_keys: dict[str, str]) -> dict[str, Any] | None:
         """The values of one entity with one GET, or None."""
         key = redis_key(self._prefix, feature_name, entity_key_hash(entity_keys))
-        payload = self._ask(lambda client: client.get(key))
+        with self._talking():
+            payload: Any = self._redis.get(key)
         if payload is None:
             self._check_key_columns(feature_name, [entity_keys])
             return None
@@ -168,7 +169,8 @@ class RedisStore(OnlineStore):
             for feature_name, entities in requests.items()
             for entity in entities
         ]
-        payloads = iter(self._ask(lambda client: client.mget(keys)) if keys else [])
+        with self._talking():
+            payloads: Any = iter(self._redis.mget(keys) if keys else [])
         names = iter(keys)
         found: dict[str, list[dict[str, Any] | None]] = {}
         for feature_name, entities in requests.items():
@@ -184,9 +186,9 @@ class RedisStore(OnlineStore):
     def publish(self, feature_name: str, frame: pl.DataFrame, status: Status) -> int:
         """Write every row of a frame as chunks of commands; a lost connection is an error, never made again."""
         try:
-            return publish(self._redis, feature_name, frame, status, prefix=self._prefix, ttl=self._ttl)
-        except self._failures as error:
-            raise self._store_error(error) from None
+            with self._talking():
+                written = publish(self._redis, feature_name, frame, status, prefix=self._prefix, ttl=self._ttl)
+            return written
         finally:
             self._key_columns.pop(feature_name, None)
             self._schemas.pop(feature_name, None)
@@ -194,7 +196,8 @@ class RedisStore(OnlineStore):
     def status(self, feature_name: str) -> Status | None:
         """What the status hash says; None if there is none."""
         key = status_key(self._prefix, feature_name)
-        stored = self._ask(lambda client: client.hgetall(key))
+        with self._talking():
+            stored: Any = self._redis.hgetall(key)
         if not stored:
             return None
         return Status.from_hash({_text(name): _text(text) for name, text in stored.items()}, what=key)
@@ -204,7 +207,8 @@ class RedisStore(OnlineStore):
         known = None if refresh else self._schemas.get(feature_name)
         if known is None:
             key = status_key(self._prefix, feature_name)
-            stored = self._ask(lambda client: client.hget(key, "schema"))
+            with self._talking():
+                stored: Any = self._redis.hget(key, "schema")
             if stored is None:
                 return None
             known = self._schemas[feature_name] = schema_from_json(stored)
@@ -246,31 +250,25 @@ class RedisStore(OnlineStore):
         keys = list(pairs)
         for start in range(0, len(keys), KEYS_PER_CHUNK):
             part = {key: pairs[key] for key in keys[start : start + KEYS_PER_CHUNK]}
-            self._ask(partial(self._set, account=account, pairs=part, key_columns=key_columns))
+            # One transaction: the chunk, and the status that says so.
+            pipeline = self._redis.pipeline()
+            pipeline.hset(account, "state", "dirty")
+            pipeline.hsetnx(account, "key_columns", key_columns_text(key_columns))
+            if self._ttl is None:
+                pipeline.mset(dict(part))
+            else:
+                for key, value in part.items():
+                    pipeline.set(key, value, ex=self._ttl)
+            with self._talking():
+                pipeline.execute()
 
-    def _set(self, client: "Redis", *, account: str, pairs: Mapping[str, bytes], key_columns: list[str]) -> None:
-        """One chunk, and the status that says so, as one transaction."""
-        pipeline = client.pipeline()
-        pipeline.hset(account, "state", "dirty")
-        pipeline.hsetnx(account, "key_columns", key_columns_text(key_columns))
-        if self._ttl is None:
-            pipeline.mset(dict(pairs))
-        else:
-            for key, value in pairs.items():
-                pipeline.set(key, value, ex=self._ttl)
-        pipeline.execute()
-
-    def _ask(self, question: Callable[["Redis"], Any]) -> Any:
+    @contextmanager
+    def _talking(self) -> Generator[None]:
+        """Held while Redis is asked, so that what goes wrong there is a StoreError."""
         try:
-            return question(self._redis)
+            yield
         except self._failures as error:
-            raise self._store_error(error) from None
-
-    def _store_error(self, error: Exception) -> StoreError:
-        kwargs = self._redis.connection_pool.connection_kwargs
-        waits = f"connect {kwargs.get('socket_connect_timeout')} s, answer {kwargs.get('socket_timeout')} s"
-        where = kwargs.get("path") or f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
-        return store_error(error, where, secrets=[kwargs.get("password")], waits=waits)
+            raise store_error(error, self._redis) from None
 
     def _check_key_columns(self, feature_name: str, entities: Sequence[Mapping[str, Any]]) -> None:
         """A miss of an entity with the wrong key columns is a mistake of the caller, not a missing entity."""
@@ -279,7 +277,8 @@ class RedisStore(OnlineStore):
         if asked == {known}:
             return
         key = status_key(self._prefix, feature_name)
-        stored = self._ask(lambda client: client.hget(key, "key_columns"))
+        with self._talking():
+            stored: Any = self._redis.hget(key, "key_columns")
         if stored is None:
             return
         known = self._key_columns[feature_name] = frozenset(key_columns_value(stored, what=key))

@@ -20,15 +20,13 @@ class Chunk:
     replies: int
 
 
-def chunks(key: pl.Series, value: pl.Series, *, ttl: int | None) -> Iterator[Chunk]:
+def chunks(frame: pl.DataFrame, *, ttl: int | None) -> Iterator[Chunk]:
     """The commands that set each key to its value: one MSET a chunk, or with a TTL one SET .. EX a key.
 
     Args:
-        key: Redis keys, without nulls.
-        value: What each key is set to, without nulls.
+        frame: Redis keys as `key`, and what each is set to as `value`; strings without nulls.
         ttl: Whole seconds after which the values go away.
     """
-    frame = pl.DataFrame({"key": key, "value": value})
     pair = pl.concat_str(*_bulk("key"), *_bulk("value"))
     if ttl is None:
         commands = frame.select(pair).to_series()
