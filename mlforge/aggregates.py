@@ -86,16 +86,13 @@ class Column:
         self, tiles: pl.DataFrame, spans: Spans, counts: pl.Series, output: Output | None
     ) -> dict[str, pl.Series]:
         totals = [_total(tiles[f"{self.name}.part{i}"], spans) for i in range(len(self._parts))]
-        # Divided first: the sum of what a double can just hold is beyond it, and the mean is not.
-        found = {
-            "mean": _where(counts > 0, self._joined([total.cast(pl.Float64) / counts for total in totals], len(counts)))
-        }
+        # Far below the largest double, since the mean of what a double can just hold is one, and the sum is not.
+        mean = self._joined(totals, len(counts), 2.0**-64) / counts * 2.0**64
+        found = {"mean": _where(counts > 0, mean)}
         if output is None:
             return found
         if self.dtype.is_float():
-            return found | {
-                "sum": self._joined([total.cast(pl.Float64) for total in totals], len(counts)).cast(self.dtype)
-            }
+            return found | {"sum": self._joined(totals, len(counts), 1.0).cast(self.dtype)}
         if isinstance(self.dtype, pl.Decimal):
             unit = pl.Series([Decimal(1).scaleb(-self.dtype.scale)])
             whole = totals[0].cast(pl.Decimal(38, 0), strict=False)
@@ -109,12 +106,24 @@ class Column:
             )
         return found
 
-    def _joined(self, totals: list[pl.Series], length: int) -> pl.Series:
-        """The parts' totals in their units, together; a column of nothing but nulls and zeros has no part."""
-        joined = pl.zeros(length, dtype=pl.Float64, eager=True)
+    def _joined(self, totals: list[pl.Series], length: int, scale: float) -> pl.Series:
+        """The parts' totals together, times a power of two.
+
+        Knuth's TwoSum keeps what each addition loses, so that it makes no difference how the column, with what else
+        is in it, was split into parts. A column of nothing but nulls and zeros has no part.
+        """
+        if len(totals) == 1:
+            return totals[0].cast(pl.Float64) * (self._parts[0].unit * scale)
+        high = low = pl.zeros(length, dtype=pl.Float64, eager=True)
         for total, part in zip(totals, self._parts, strict=True):
-            joined = joined + total * part.unit
-        return joined
+            rounded = total.cast(pl.Float64)
+            rest = (total - rounded.cast(pl.Int128)).cast(pl.Float64) * (part.unit * scale)
+            term = rounded * (part.unit * scale)
+            both = high + term
+            shared = both - high
+            low = low + rest + ((high - (both - shared)) + (term - shared))
+            high = both
+        return high + low
 
 
 def n_unique(
