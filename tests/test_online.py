@@ -701,10 +701,6 @@ def test_four_methods_make_a_whole_store() -> None:
     assert store.schema("f") is None
 
 
-def test_a_store_lacking_one_of_the_four_methods_cannot_be_made() -> None:
-    assert OnlineStore.__abstractmethods__ == {"write", "write_batch", "read", "read_batch"}
-
-
 def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
 
@@ -734,13 +730,6 @@ def test_a_redis_store_without_redis_names_the_extra() -> None:
         "        raise AssertionError\n"
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_an_unknown_name_is_not_exported() -> None:
-    import mlforge.online
-
-    with pytest.raises(AttributeError, match="no attribute 'MemcachedStore'"):
-        _ = mlforge.online.MemcachedStore
 
 
 def test_values_are_readable_with_nothing_but_a_json_parser(

@@ -187,8 +187,7 @@ class RedisStore(OnlineStore):
         """Write every row of a frame as chunks of commands; a lost connection is an error, never made again."""
         try:
             with self._talking():
-                written = publish(self._redis, feature_name, frame, status, prefix=self._prefix, ttl=self._ttl)
-            return written
+                return publish(self._redis, feature_name, frame, status, prefix=self._prefix, ttl=self._ttl)
         finally:
             self._key_columns.pop(feature_name, None)
             self._schemas.pop(feature_name, None)
@@ -255,7 +254,7 @@ class RedisStore(OnlineStore):
             pipeline.hset(account, "state", "dirty")
             pipeline.hsetnx(account, "key_columns", key_columns_text(key_columns))
             if self._ttl is None:
-                pipeline.mset(dict(part))
+                pipeline.mset(part)
             else:
                 for key, value in part.items():
                     pipeline.set(key, value, ex=self._ttl)

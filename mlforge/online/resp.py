@@ -29,17 +29,16 @@ def chunks(frame: pl.DataFrame, *, ttl: int | None) -> Iterator[Chunk]:
     """
     pair = pl.concat_str(*_bulk("key"), *_bulk("value"))
     if ttl is None:
-        commands = frame.select(pair).to_series()
+        commands = frame.select(pair)
     else:
         expiry = f"$2\r\nEX\r\n${len(str(ttl))}\r\n{ttl}\r\n"
-        commands = frame.select(pl.concat_str(pl.lit("*5\r\n$3\r\nSET\r\n"), pair, pl.lit(expiry))).to_series()
-    for start in range(0, commands.len(), KEYS_PER_CHUNK):
-        part = commands.slice(start, KEYS_PER_CHUNK)
-        text: str = part.str.join("").item()
+        commands = frame.select(pl.concat_str(pl.lit("*5\r\n$3\r\nSET\r\n"), pair, pl.lit(expiry)))
+    for part in commands.iter_slices(KEYS_PER_CHUNK):
+        text: str = part.to_series().str.join("").item()
         if ttl is None:
-            yield Chunk(data=f"*{2 * part.len() + 1}\r\n$4\r\nMSET\r\n{text}".encode(), replies=1)
+            yield Chunk(data=f"*{2 * part.height + 1}\r\n$4\r\nMSET\r\n{text}".encode(), replies=1)
         else:
-            yield Chunk(data=text.encode(), replies=part.len())
+            yield Chunk(data=text.encode(), replies=part.height)
 
 
 def _bulk(column: str) -> list[pl.Expr]:
