@@ -9,15 +9,16 @@ import polars as pl
 
 from mlforge import checks
 from mlforge.checks import CheckResult
+from mlforge.definition import definition_hash
 from mlforge.engines.base import Computed
 from mlforge.engines.polars import compute
 from mlforge.errors import StoreError
 from mlforge.features import Feature
-from mlforge.fingerprint import definition_hash
 from mlforge.store.base import ConflictError, Snapshot, Store
 from mlforge.store.record import BuildRecord
 from mlforge.sync import SyncReport
 
+Outcome = Literal["built", "unchanged", "skipped"]
 ATTEMPTS = 5
 
 
@@ -38,7 +39,7 @@ class BuildReport:
     """
 
     feature: str
-    outcome: Literal["built", "unchanged", "skipped"]
+    outcome: Outcome
     version: str
     rows: int
     left_out: int = 0
@@ -76,7 +77,7 @@ def build(feature: Feature, store: Store, *, force: bool = False) -> tuple[Build
             if feature.source.fingerprint() != fingerprint:
                 fingerprint = None
             record = _record(feature, computed.rows, current, definition, fingerprint)
-            if current is not None and current.record.definition == definition and _equal(current, computed.rows):
+            if current is not None and current.record.definition_hash == definition and _equal(current, computed.rows):
                 return _report(feature, "unchanged", current, began, computed), current
             try:
                 made = store.replace(feature.name, computed.rows, record, current)
@@ -90,7 +91,7 @@ def build(feature: Feature, store: Store, *, force: bool = False) -> tuple[Build
 
 
 def _stands(record: BuildRecord, definition: str, fingerprint: str | None) -> bool:
-    return fingerprint is not None and (record.definition, record.fingerprint) == (definition, fingerprint)
+    return fingerprint is not None and (record.definition_hash, record.fingerprint) == (definition, fingerprint)
 
 
 def _record(
@@ -103,13 +104,13 @@ def _record(
         stored = current.schema
         if any(rows.schema.get(name) != dtype for name, dtype in stored.items()):
             major, minor, base = major + 1, 0, current.delta_version + 1
-        elif rows.schema.keys() != stored.keys() or old.definition != definition:
+        elif rows.schema.keys() != stored.keys() or old.definition_hash != definition:
             minor, base = minor + 1, current.delta_version + 1
     return BuildRecord(
         major=major,
         minor=minor,
         base=base,
-        definition=definition,
+        definition_hash=definition,
         fingerprint=fingerprint,
         keys=feature.keys,
         timestamp=feature.timestamp,
@@ -120,14 +121,12 @@ def _record(
 def _equal(current: Snapshot, rows: pl.DataFrame) -> bool:
     if current.record.rows != len(rows) or dict(current.schema) != dict(rows.schema):
         return False
-    order = [*current.record.keys, *([current.record.timestamp] if current.record.timestamp else [])]
-    with current.reading():
-        return current.scan().select(rows.columns).sort(order).collect().equals(rows)
+    return current.collect(current.scan().select(rows.columns).sort(current.record.index)).equals(rows)
 
 
 def _report(
     feature: Feature,
-    outcome: Literal["built", "unchanged", "skipped"],
+    outcome: Outcome,
     snapshot: Snapshot,
     began: float,
     computed: Computed | None = None,

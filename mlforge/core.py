@@ -120,8 +120,7 @@ class Definitions:
             began = time.perf_counter()
             report, snapshot = build(feature, self.store, force=force)
             if online_store is not None:
-                location = self.store.table_uri(feature.name)
-                synced = sync(snapshot, online_store, location=location, as_of=moment)
+                synced = sync(snapshot, online_store, as_of=moment)
                 report = dataclasses.replace(report, online=synced, seconds=time.perf_counter() - began)
             reports.append(report)
         return reports

@@ -54,7 +54,7 @@ class Feature:
             raise self._error("a name is letters, digits and underscores, and begins with a letter")
         if not self.keys or len(set(self.keys)) < len(self.keys):
             raise self._error(f"keys names one or more different columns, not {list(self.keys)}")
-        for column in (*self.keys, *([self.timestamp] if self.timestamp is not None else [])):
+        for column in self.index:
             if not isinstance(column, str) or not column or column.startswith(RESERVED):
                 raise self._error(f"{column!r} is no column name (one that begins with {RESERVED!r} is reserved)")
         if self.timestamp in self.keys:
@@ -68,13 +68,18 @@ class Feature:
                 raise DefinitionError(f"Feature {self.name!r}: interval: {error}") from None
             if not self.metrics:
                 raise self._error("an interval is about windows: say metrics=[mlf.Rolling(...)] or leave it out")
-        names = [*self.keys, *([self.timestamp] if self.timestamp else []), *(o.name for o in self.outputs)]
+        names = [*self.index, *(o.name for o in self.outputs)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise self._error(f"the column {twice[0]!r} would be there twice")
 
     def __call__(self, df: pl.LazyFrame) -> Frame:
         """What the function makes of a frame, as it is."""
         return self.function(df)
+
+    @property
+    def index(self) -> list[str]:
+        """The columns that tell rows apart: the keys, and the timestamp where there is one."""
+        return [*self.keys, *([] if self.timestamp is None else [self.timestamp])]
 
     @property
     def outputs(self) -> list[Output]:

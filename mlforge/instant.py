@@ -2,7 +2,12 @@
 
 import datetime as dt
 
+import polars as pl
+
 from mlforge.errors import RequestError
+
+# How an instant is stored and computed with, everywhere.
+INSTANT = pl.Datetime("us", "UTC")
 
 
 def instant(value: dt.datetime | dt.date | str) -> dt.datetime:

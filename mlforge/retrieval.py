@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from mlforge.errors import RequestError, did_you_mean
+from mlforge.instant import INSTANT
 from mlforge.online.base import OnlineStore
 from mlforge.online.codec import SchemaMismatchError, to_frame
 from mlforge.online.keys import key_text_expr
@@ -85,8 +86,7 @@ def training_frame(
         matched = (
             labels.lazy().select(_ROW).join(found.select(_ROW, *schema), on=_ROW, how="left", maintain_order="left")
         )
-        with snapshot.reading():
-            result = result.hstack(matched.select(*schema).collect())
+        result = result.hstack(snapshot.collect(matched.select(*schema)))
     return result
 
 
@@ -159,7 +159,7 @@ def _selected(feature_name: str, schema: Schema, columns: Sequence[str] | None) 
 
 def _label_times(entity_df: pl.DataFrame, timestamp: str | None, as_of: datetime) -> pl.Expr:
     if timestamp is None:
-        return pl.lit(as_of, pl.Datetime("us", "UTC"))
+        return pl.lit(as_of, INSTANT)
     dtype = entity_df.schema[timestamp]
     if isinstance(dtype, pl.Date):
         return pl.col(timestamp).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")

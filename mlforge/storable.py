@@ -13,9 +13,10 @@
 """
 
 import polars as pl
-from polars._typing import PolarsDataType
+from polars.datatypes import DataTypeClass
 
 from mlforge.errors import DataError
+from mlforge.instant import INSTANT
 
 _CASTS = {
     pl.Time: "cast(pl.String), or seconds since midnight as an integer",
@@ -71,13 +72,11 @@ def _expression(column: pl.Expr, dtype: pl.DataType, what: str) -> pl.Expr:
     if isinstance(dtype, pl.Datetime):
         return utc(column, dtype)
     if isinstance(dtype, pl.List):
-        return column.list.eval(_expression(pl.element(), _instance(dtype.inner), what))
+        return column.list.eval(_expression(pl.element(), instance(dtype.inner), what))
     if isinstance(dtype, pl.Array):
-        return _expression(column.arr.to_list(), pl.List(_instance(dtype.inner)), what)
+        return _expression(column.arr.to_list(), pl.List(instance(dtype.inner)), what)
     if isinstance(dtype, pl.Struct) and dtype.fields:
-        fields = [
-            _expression(column.struct.field(f.name), _instance(f.dtype), what).alias(f.name) for f in dtype.fields
-        ]
+        fields = [_expression(column.struct.field(f.name), instance(f.dtype), what).alias(f.name) for f in dtype.fields]
         return pl.when(column.is_not_null()).then(pl.struct(fields))
     cast = next((text for refused, text in _CASTS.items() if dtype == refused), "cast(pl.String)")
     raise DataError(f"{what} is {dtype}, which no store can hold: use .{cast} in the function.")
@@ -90,10 +89,11 @@ def utc(column: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
     '1969-12-31T23:59:59.999999+00:00'
     """
     if dtype.time_unit == "ns":
-        return (column.to_physical() // 1000).cast(pl.Datetime("us", "UTC"))
+        return (column.to_physical() // 1000).cast(INSTANT)
     instant = column.cast(pl.Datetime("us", dtype.time_zone))
     return instant.dt.convert_time_zone("UTC") if dtype.time_zone else instant.dt.replace_time_zone("UTC")
 
 
-def _instance(dtype: PolarsDataType) -> pl.DataType:
+def instance(dtype: pl.DataType | DataTypeClass) -> pl.DataType:
+    """The dtype inside a nested one, which Polars may give as a class."""
     return dtype if isinstance(dtype, pl.DataType) else dtype()

@@ -29,13 +29,12 @@ class SyncReport:
     seconds: float
 
 
-def sync(snapshot: Snapshot, online_store: OnlineStore, *, location: str, as_of: datetime) -> SyncReport:
+def sync(snapshot: Snapshot, online_store: OnlineStore, *, as_of: datetime) -> SyncReport:
     """Writes, for every entity that is visible at an instant, the values that hold then.
 
     Args:
         snapshot: The table to read, at the version to publish.
         online_store: Where to write.
-        location: Where the table is, for the status.
         as_of: The instant, UTC-aware.
 
     Raises:
@@ -49,11 +48,10 @@ def sync(snapshot: Snapshot, online_store: OnlineStore, *, location: str, as_of:
         table_id=snapshot.table_id,
         delta_version=snapshot.delta_version,
         version=snapshot.version,
-        location=location,
-        definition_hash=snapshot.record.definition,
+        location=snapshot.location,
+        definition_hash=snapshot.record.definition_hash,
         as_of=as_of,
         next_change=snapshot.next_change(as_of),
-        rows=len(frame),
     )
     written = online_store.publish(snapshot.feature_name, frame, status)
     return SyncReport(version=snapshot.version, as_of=as_of, written=written, seconds=time.perf_counter() - began)

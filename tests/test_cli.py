@@ -443,7 +443,7 @@ def test_an_exception_in_the_users_function_keeps_its_traceback_and_names_the_fe
     ended = process("build")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert 'definitions.py", line' in ended.stderr
-    assert "KeyError: 'gone'\nThis happened in the function of feature 'user_spend'" in ended.stderr
+    assert "KeyError: 'gone'\nThis happened while running feature 'user_spend'" in ended.stderr
 
 
 def test_nobody_reading_the_output_is_no_error() -> None:

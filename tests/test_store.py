@@ -108,7 +108,7 @@ def test_a_commit_records_the_build_in_the_frozen_format(project: Project) -> No
         major=2,
         minor=1,
         base=7,
-        definition="0123456789abcdef0123456789abcdef",
+        definition_hash="0123456789abcdef0123456789abcdef",
         fingerprint="00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
         keys=("user_id", "shop"),
         timestamp="ts",

@@ -1,7 +1,7 @@
 """What every engine does with what a feature's function returned: check its shape, its events, its keys."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -29,7 +29,7 @@ class Computed:
 
     rows: pl.DataFrame
     left_out: int
-    checks: Sequence[CheckResult] = field(default_factory=list)
+    checks: Sequence[CheckResult]
 
 
 def require_columns(feature: Feature, schema: pl.Schema) -> None:

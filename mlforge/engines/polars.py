@@ -20,16 +20,17 @@ def compute(feature: Feature) -> Computed:
     frame = _run(feature)
     base.require_columns(feature, frame.schema)
     results = checks.run(feature.checks, frame, feature=feature.name)
-    needed = [*feature.keys, *([feature.timestamp] if feature.timestamp else [])]
     if feature.timestamp and frame.schema[feature.timestamp] == pl.Date:
         frame = frame.with_columns(pl.col(feature.timestamp).cast(pl.Datetime("us")))
     present = storable(frame, feature=feature.name)
     base.require_dtypes(feature, present.schema)
-    present = present.drop_nulls(needed)
+    present = present.drop_nulls(feature.index)
     left_out = len(frame) - len(present)
     del frame
     if present.is_empty():
-        why = f"each of its {left_out} rows lacks one of {needed}" if left_out else "the function returned no rows"
+        why = (
+            f"each of its {left_out} rows lacks one of {feature.index}" if left_out else "the function returned no rows"
+        )
         raise DataError(f"Feature {feature.name!r} has no data: {why} (source: {feature.source!r}).")
     if feature.timestamp:
         base.require_years(feature, present)
@@ -38,15 +39,15 @@ def compute(feature: Feature) -> Computed:
 
 def _run(feature: Feature) -> pl.DataFrame:
     """What the function returns, collected; what it raises passes through with the feature's name in a note."""
+    source = feature.source.scan()
+    if not isinstance(source, pl.LazyFrame):
+        raise DefinitionError(f"scan() of {feature.source!r} returns {type(source).__name__}, not a LazyFrame.")
     try:
-        source = feature.source.scan()
-        if not isinstance(source, pl.LazyFrame):
-            raise DefinitionError(f"scan() of {feature.source!r} returns {type(source).__name__}, not a LazyFrame.")
         result = feature.function(source)
         if isinstance(result, pl.LazyFrame):
             return result.collect(engine="streaming")
     except BaseException as error:
-        error.add_note(f"This happened in the function of feature {feature.name!r}, which reads {feature.source!r}.")
+        error.add_note(f"This happened while running feature {feature.name!r}, which reads {feature.source!r}.")
         raise
     if not isinstance(result, pl.DataFrame):
         raise DefinitionError(
@@ -70,7 +71,10 @@ def _history(feature: Feature, events: pl.DataFrame) -> pl.DataFrame:
             )
         except DataError as error:
             raise DataError(f"Feature {feature.name!r}: {error}") from None
-    instant = [*feature.keys, feature.timestamp]
-    rest = [name for name in events.columns if name not in instant]
+    rest = [name for name in events.columns if name not in feature.index]
     # Of rows at the same instant the last holds; by value, since the order of a source does not survive a shuffle.
-    return events.select(*instant, *rest).sort(*instant, *rest).unique(instant, keep="last", maintain_order=True)
+    return (
+        events.select(*feature.index, *rest)
+        .sort(*feature.index, *rest)
+        .unique(feature.index, keep="last", maintain_order=True)
+    )

@@ -16,12 +16,13 @@ import orjson
 import polars as pl
 
 from mlforge.errors import DataError, RequestError, StoreError
+from mlforge.instant import INSTANT
 from mlforge.online.keys import DATE_TEXT, UTC_TEXT, utc_text
+from mlforge.storable import instance
 
 # Raised whenever the text of a value changes: what was written with another number is written anew.
 CODEC_VERSION = 1
 
-INSTANT = pl.Datetime("us", "UTC")
 
 _PLAIN = {
     "Int64": pl.Int64(),
@@ -188,11 +189,11 @@ def _wire(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     if isinstance(dtype, pl.Date):
         return value.dt.strftime(DATE_TEXT)
     if isinstance(dtype, pl.List) and _needs_cast(dtype):
-        return value.list.eval(_wire(pl.element(), _instance(dtype.inner)))
+        return value.list.eval(_wire(pl.element(), instance(dtype.inner)))
     if isinstance(dtype, pl.Struct) and _needs_cast(dtype):
         # Not with_fields: Polars mixes up the fields of structs in structs.
         fields = [
-            _wire(value.struct.field(field.name), _instance(field.dtype)).alias(field.name) for field in dtype.fields
+            _wire(value.struct.field(field.name), instance(field.dtype)).alias(field.name) for field in dtype.fields
         ]
         return pl.when(value.is_not_null()).then(pl.struct(fields))
     return value
@@ -200,15 +201,10 @@ def _wire(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
 
 def _needs_cast(dtype: pl.DataType) -> bool:
     if isinstance(dtype, pl.List):
-        return _needs_cast(_instance(dtype.inner))
+        return _needs_cast(instance(dtype.inner))
     if isinstance(dtype, pl.Struct):
-        return any(_needs_cast(_instance(field.dtype)) for field in dtype.fields)
+        return any(_needs_cast(instance(field.dtype)) for field in dtype.fields)
     return isinstance(dtype, pl.Float32 | pl.Datetime | pl.Date)
-
-
-def _instance(dtype: Any) -> pl.DataType:
-    made: pl.DataType = dtype() if isinstance(dtype, type) else dtype
-    return made
 
 
 def _series(name: str, items: list[Any], dtype: pl.DataType) -> pl.Series:
@@ -255,7 +251,7 @@ def _list_series(name: str, items: list[Any], dtype: pl.List) -> pl.Series:
     if odd:
         raise _misfit(name, odd[0], dtype)
     flat = [element for item in items if item is not None for element in item]
-    elements = iter(_series(name, flat, _instance(dtype.inner)).to_list())
+    elements = iter(_series(name, flat, instance(dtype.inner)).to_list())
     lists = [None if item is None else [next(elements) for _ in item] for item in items]
     return pl.Series(name, lists, dtype=dtype)
 
@@ -268,7 +264,7 @@ def _struct_series(name: str, items: list[Any], dtype: pl.Struct) -> pl.Series:
     fields = []
     for field in dtype.fields:
         values = [None if item is None else item[field.name] for item in items]
-        fields.append(_series(f"{name}.{field.name}", values, _instance(field.dtype)).alias(field.name))
+        fields.append(_series(f"{name}.{field.name}", values, instance(field.dtype)).alias(field.name))
     present = pl.lit(pl.Series([item is not None for item in items], dtype=pl.Boolean))
     structs = pl.lit(pl.DataFrame(fields).to_struct())
     return pl.select(pl.when(present).then(structs).alias(name)).to_series()
@@ -282,9 +278,9 @@ def _misfit(name: str, value: Any, dtype: pl.DataType) -> SchemaMismatchError:
 
 def _described(name: str, dtype: pl.DataType) -> Any:
     if isinstance(dtype, pl.List):
-        return ["List", _described(name, _instance(dtype.inner))]
+        return ["List", _described(name, instance(dtype.inner))]
     if isinstance(dtype, pl.Struct):
-        return ["Struct", {field.name: _described(name, _instance(field.dtype)) for field in dtype.fields}]
+        return ["Struct", {field.name: _described(name, instance(field.dtype)) for field in dtype.fields}]
     if isinstance(dtype, pl.Decimal):
         return ["Decimal", dtype.precision, dtype.scale]
     for text, plain in _PLAIN.items():

@@ -121,6 +121,7 @@ class _Account:
             status,
             state="writing",
             token=secrets.token_hex(16),
+            started_at=dt.datetime.now(dt.UTC),
             codec=CODEC_VERSION,
             finished_at=None,
             run_id=run_id,

@@ -1,7 +1,7 @@
 """The offline store: one Delta table per feature, opened at a version and committed against exactly that version."""
 
-from collections.abc import Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from mlforge.delta import Table
 from mlforge.errors import StoreError
+from mlforge.instant import INSTANT
 from mlforge.store.record import BuildRecord
 
 # The physical partition column: predicates on it are the only ones under which writers of other months do not clash.
@@ -34,11 +35,15 @@ class Snapshot:
         feature_name: The feature.
         table: The Delta table, loaded at the version.
         record: The newest metadata of mlforge at the version.
+        location: Where the table is.
+        schema: The stored columns and their dtypes: keys, timestamp, feature columns.
     """
 
     feature_name: str
     table: DeltaTable
     record: BuildRecord
+    location: str
+    schema: Mapping[str, pl.DataType]
 
     @property
     def delta_version(self) -> int:
@@ -56,32 +61,25 @@ class Snapshot:
         return str(self.table.metadata().id)
 
     @property
-    def schema(self) -> Mapping[str, pl.DataType]:
-        """The stored columns and their dtypes: keys, timestamp, feature columns."""
-        return self.scan().collect_schema()
-
-    @property
     def value_schema(self) -> dict[str, pl.DataType]:
         """The feature columns and their dtypes."""
-        inside = {*self.record.keys, self.record.timestamp}
-        return {name: dtype for name, dtype in self.schema.items() if name not in inside}
+        return {name: dtype for name, dtype in self.schema.items() if name not in self.record.index}
 
     def scan(self) -> pl.LazyFrame:
         """The whole history: keys, timestamp, feature columns; in no order."""
-        return pl.scan_delta(self.table).drop(MONTH)
+        return _scan(self.table)
 
-    @contextmanager
-    def reading(self) -> Generator[None]:
-        """Held while what `scan` gave is collected, so that a file which is gone or damaged is reported as such.
+    def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
+        """What was made of `scan`, collected.
 
         Raises:
             StoreError: A file of the table cannot be read.
         """
         try:
-            yield
+            return rows.collect(engine="streaming")
         except (OSError, pl.exceptions.ComputeError) as error:
             raise StoreError(
-                f"The table {self.table.table_uri!r} of feature {self.feature_name!r} is damaged: {error}. Restore its "
+                f"The table {self.location!r} of feature {self.feature_name!r} is damaged: {error}. Restore its "
                 f"files, or delete the whole folder and build the feature again."
             ) from error
 
@@ -94,23 +92,25 @@ class Snapshot:
         Returns:
             Keys, timestamp, feature columns; a snapshot's rows are the same at every instant.
         """
-        keys, timestamp = self.record.keys, self.record.timestamp
+        timestamp = self.record.timestamp
         rows = self.scan()
         if timestamp is not None:
-            rows = rows.filter(pl.col(timestamp) <= pl.lit(instant, pl.Datetime("us", "UTC")))
-            newest = rows.group_by(keys).agg(pl.col(timestamp).max())
-            rows = rows.join(newest, on=[*keys, timestamp], how="semi")
-        with self.reading():
-            return rows.sort(keys).collect(engine="streaming")
+            rows = rows.filter(pl.col(timestamp) <= pl.lit(instant, INSTANT))
+            newest = rows.group_by(self.record.keys).agg(pl.col(timestamp).max())
+            rows = rows.join(newest, on=self.record.index, how="semi")
+        return self.collect(rows.sort(self.record.keys))
 
     def next_change(self, instant: datetime) -> datetime | None:
         """The first instant after this one at which a stored row begins to hold; None where there is none."""
         if (timestamp := self.record.timestamp) is None:
             return None
-        later = self.scan().filter(pl.col(timestamp) > pl.lit(instant, pl.Datetime("us", "UTC")))
-        with self.reading():
-            found = later.select(pl.col(timestamp).min()).collect(engine="streaming").item()
+        later = self.scan().filter(pl.col(timestamp) > pl.lit(instant, INSTANT))
+        found = self.collect(later.select(pl.col(timestamp).min())).item()
         return found if isinstance(found, datetime) else None
+
+
+def _scan(table: DeltaTable) -> pl.LazyFrame:
+    return pl.scan_delta(table).drop(MONTH)
 
 
 def _newest_record(table: DeltaTable) -> BuildRecord | None:
@@ -159,7 +159,7 @@ class Store:
             raise StoreError(
                 f"{uri!r} is a Delta table that mlforge did not write: move it, or use another store path."
             )
-        return Snapshot(feature_name=feature_name, table=table, record=record)
+        return self._snapshot(feature_name, table, record)
 
     def replace(self, feature_name: str, rows: pl.DataFrame, record: BuildRecord, onto: Snapshot | None) -> Snapshot:
         """Replaces all rows of a table in one commit, or makes the table, unless somebody was faster.
@@ -206,4 +206,13 @@ class Store:
             raise StoreError(f"The table {uri!r} of feature {feature_name!r} cannot be written: {error}") from error
         made = 0 if onto is None else version + 1
         table = Table(address, version=made, storage_options=options)
-        return Snapshot(feature_name=feature_name, table=table, record=record)
+        return self._snapshot(feature_name, table, record)
+
+    def _snapshot(self, feature_name: str, table: DeltaTable, record: BuildRecord) -> Snapshot:
+        return Snapshot(
+            feature_name=feature_name,
+            table=table,
+            record=record,
+            location=self.table_uri(feature_name),
+            schema=_scan(table).collect_schema(),
+        )

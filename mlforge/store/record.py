@@ -20,7 +20,7 @@ class BuildRecord:
         major: Counts the times a column went away or changed its type, from 1.
         minor: Counts, from 0, the times columns were added or the definition changed since.
         base: The Delta version that began this MAJOR.MINOR.
-        definition: The definition hash.
+        definition_hash: What decides the values, as a text.
         fingerprint: The source's fingerprint; None where it could not be told or changed during the read.
         keys: The entity key columns.
         timestamp: The column with the instant from when on a row holds; None for a snapshot.
@@ -31,7 +31,7 @@ class BuildRecord:
     major: int
     minor: int
     base: int
-    definition: str
+    definition_hash: str
     fingerprint: str | None
     keys: tuple[str, ...]
     timestamp: str | None
@@ -58,6 +58,11 @@ class BuildRecord:
             return cls(**fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{commit[FIELD]!r} is no record of a build.") from error
+
+    @property
+    def index(self) -> list[str]:
+        """The columns that tell rows apart: the keys, and the timestamp where there is one."""
+        return [*self.keys, *([] if self.timestamp is None else [self.timestamp])]
 
     def version(self, delta_version: int) -> str:
         """MAJOR.MINOR.PATCH of the commit that made a Delta version.

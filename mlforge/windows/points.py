@@ -13,10 +13,11 @@ from math import gcd
 
 import polars as pl
 
-from mlforge.aggregates import NUMBERS_ONLY, ORDERED, UNTILED, Column, Spans, median, n_unique
 from mlforge.duration import microseconds, origin
 from mlforge.errors import DataError
+from mlforge.instant import INSTANT
 from mlforge.metrics import Output, Rolling
+from mlforge.windows.aggregates import NUMBERS_ONLY, ORDERED, UNTILED, Column, Spans, median, n_unique
 
 # Raised whenever the same events would give other values than before, so that every table is built again.
 ALGORITHM = 1
@@ -110,7 +111,7 @@ def change_points(
             found["median"] = median(events, column.name, points, length)
         values |= {output.name: found[aggregation] for aggregation, output in group.items()}
 
-    at = points["at"].cast(pl.Datetime("us", "UTC")).alias(timestamp)
+    at = points["at"].cast(INSTANT).alias(timestamp)
     key_columns = [entities[alias].gather(points["entity"]).alias(name) for name, alias in entity_keys.items()]
     return pl.DataFrame([*key_columns, at, *(values[output.name].alias(output.name) for output in outputs)])
 

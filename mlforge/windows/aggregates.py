@@ -15,10 +15,10 @@ from functools import reduce
 import polars as pl
 
 from mlforge.errors import DataError
-from mlforge.exact import Part, number, parts
-from mlforge.folds import extreme
 from mlforge.metrics import Output
-from mlforge.moments import Moments
+from mlforge.windows.exact import Part, number, parts
+from mlforge.windows.folds import extreme
+from mlforge.windows.moments import Moments
 
 NUMBERS_ONLY = frozenset({"sum", "mean", "std", "var", "median"})
 MOMENTS = frozenset({"std", "var"})

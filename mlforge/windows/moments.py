@@ -11,8 +11,8 @@ from typing import cast
 
 import polars as pl
 
-from mlforge.exact import Part, number
-from mlforge.folds import fold
+from mlforge.windows.exact import Part, number
+from mlforge.windows.folds import fold
 
 STATE = ("n", "anchor", "mean", "squares")
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import mlforge as mlf
-from mlforge.fingerprint import definition_hash
+from mlforge.definition import definition_hash
 
 PROJECT = '''
 import functools
@@ -143,7 +143,7 @@ def test_the_hash_is_the_same_in_every_process(tmp_path: Path) -> None:
     without_source = f"""
 import sys; sys.path.insert(0, {str(tmp_path)!r})
 import project
-from mlforge.fingerprint import definition_hash
+from mlforge.definition import definition_hash
 text = {PROJECT!r}
 names = {{"__name__": "made"}}
 exec(text, names)
@@ -172,7 +172,7 @@ def test_lambdas_differ_by_what_they_do() -> None:
 def test_a_set_in_a_lambda_is_the_same_in_every_order() -> None:
     program = """
 import mlforge as mlf
-from mlforge.fingerprint import definition_hash
+from mlforge.definition import definition_hash
 made = mlf.feature(keys=["k"], source="x.parquet", name="f")(lambda df: df if df in {"a", "b", "c"} else None)
 print(definition_hash(made))
 """
