@@ -31,7 +31,7 @@ bench: .venv/dev  ## Measure against the hand-written floor; see benchmarks/.
 	$(BIN)/python benchmarks/windows.py
 
 clean:  ## Remove the environment and what tests and examples have made.
-	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 	rm -rf examples/*/feature_store examples/*/online_store
 
 # The marker files say what is installed; a change of the requirements installs again.

@@ -31,13 +31,14 @@ class Definitions:
     Args:
         name: The name of the project; the working directory's by default.
         features: Features, and modules whose features are meant; left out: the features of the module that makes
-            the Definitions, looked up at first use, so that they may be defined below.
+            the Definitions, looked up at each use, so that they may be defined below, or again.
         store: Where history is kept; `LocalStore("feature_store")` by default.
         online_store: Where current values are served from; without one there are offline features only.
         as_of: What "now" means wherever no instant is given, to replay history; None: the clock.
 
     Raises:
-        DefinitionError: Something in `features` is no feature; two features of one name are found at first use.
+        DefinitionError: Something in `features` is no feature, or a store is none.
+        RequestError: `as_of` is no instant.
     """
 
     def __init__(
@@ -62,26 +63,27 @@ class Definitions:
                 )
         # The caller's namespace itself, not a copy: what it defines further down belongs to it as well.
         self._given = list(features) if features is not None else [sys._getframe(1).f_globals]
-        self._features: dict[str, Feature] | None = None
+        if not isinstance(self.store, Store):
+            raise DefinitionError(f"store is {store!r}: write a store, as in LocalStore('feature_store').")
+        if not isinstance(online_store, OnlineStore | None):
+            raise DefinitionError(f"online_store is {online_store!r}: write a store, as in RedisStore().")
 
     def __repr__(self) -> str:
         return f"Definitions(name={self.name!r}, store={self.store!r}, online_store={self.online_store!r})"
 
     @property
     def features(self) -> Mapping[str, Feature]:
-        """The features by name, in the order of their definition.
+        """The features by name, in the order of their definition; those of a module as they are there now.
 
         Raises:
             DefinitionError: Two features have the same name.
         """
-        if self._features is None:
-            found: dict[str, Feature] = {}
-            for part in self._given:
-                for feature in _features_in(part):
-                    if found.setdefault(feature.name, feature) is not feature:
-                        raise DefinitionError(f"Two features are called {feature.name!r}: rename one of them.")
-            self._features = found
-        return self._features
+        found: dict[str, Feature] = {}
+        for part in self._given:
+            for feature in _features_in(part):
+                if found.setdefault(feature.name, feature) is not feature:
+                    raise DefinitionError(f"Two features are called {feature.name!r}: rename one of them.")
+        return found
 
     def build(
         self,
@@ -114,7 +116,12 @@ class Definitions:
         """
         chosen = [self.feature(name) for name in self._names(features)]
         online_store = self.require_online_store() if online else None
-        moment = self._now(as_of)
+        moment = self.now(as_of)
+        if not chosen:
+            raise RequestError(
+                f"{self.name!r} has no features to build: write @mlf.feature at the top level of the module that makes "
+                f"the Definitions, or give it features=[...]."
+            )
         reports = []
         for feature in chosen:
             began = time.perf_counter()
@@ -144,7 +151,7 @@ class Definitions:
             RequestError: A feature is unknown or not built, or a column is missing or clashes.
         """
         tables = [(self._built(name), columns) for name, columns in self._columns(features).items()]
-        return training_frame(tables, entity_df, timestamp=timestamp, as_of=self._now(None))
+        return training_frame(tables, entity_df, timestamp=timestamp, as_of=self.now())
 
     def get_online_features(
         self, features: FeatureSelection, entities: pl.DataFrame | Sequence[Mapping[str, Any]]
@@ -196,6 +203,14 @@ class Definitions:
             raise RequestError("There is no online store: give Definitions one, as in online_store=RedisStore().")
         return self.online_store
 
+    def now(self, as_of: dt.datetime | dt.date | str | None = None) -> dt.datetime:
+        """The instant that is meant: the one given, or else the project's `as_of`, or else that of the clock.
+
+        Raises:
+            RequestError: What is given is no instant.
+        """
+        return instant(as_of) if as_of is not None else self.as_of or dt.datetime.now(dt.UTC)
+
     def _names(self, features: Sequence[str] | None) -> list[str]:
         if isinstance(features, str):
             raise RequestError(f"features is a list: write features=[{features!r}].")
@@ -214,9 +229,6 @@ class Definitions:
     def _offline_schema(self, name: str) -> Schema | None:
         snapshot = self.store.open(name)
         return None if snapshot is None else snapshot.value_schema
-
-    def _now(self, as_of: dt.datetime | dt.date | str | None) -> dt.datetime:
-        return instant(as_of) if as_of is not None else self.as_of or dt.datetime.now(dt.UTC)
 
 
 def _features_in(part: Feature | ModuleType | dict[str, Any]) -> list[Feature]:

@@ -1,6 +1,6 @@
 """Reading features back: as training sets that are correct at a point in time, and from the online store."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -108,12 +108,7 @@ def online_frame(
         RequestError: A key or a column is missing, or a feature is not online.
         StoreError: The online store cannot be reached, or holds what does not fit its own schema.
     """
-    try:
-        frame = (
-            entities if isinstance(entities, pl.DataFrame) else pl.DataFrame(list(entities), infer_schema_length=None)
-        )
-    except (TypeError, pl.exceptions.PolarsError) as error:
-        raise RequestError(f"The entities are no list of dicts with the same keys: {error}") from None
+    frame = _entity_frame(entities, dict.fromkeys(key for request in requests for key in request.keys))
     asked: dict[str, list[dict[str, Any]]] = {}
     present: dict[str, pl.Series] = {}
     for request in requests:
@@ -131,6 +126,19 @@ def online_frame(
             raise RequestError(f"Column {clash[0]!r} of feature {request.feature_name!r} is there already: rename it.")
         frame = frame.hstack(decoded)
     return frame
+
+
+def _entity_frame(entities: pl.DataFrame | Sequence[Mapping[str, Any]], keys: Iterable[str]) -> pl.DataFrame:
+    if isinstance(entities, pl.DataFrame):
+        return entities
+    if isinstance(entities, Mapping):
+        raise RequestError(f"entities is a list: write [{dict(entities)!r}].")
+    if not len(entities):
+        return pl.DataFrame(schema=dict.fromkeys(keys, pl.String))
+    try:
+        return pl.DataFrame(list(entities), infer_schema_length=None)
+    except (TypeError, pl.exceptions.PolarsError) as error:
+        raise RequestError(f"The entities are no list of dicts with the same keys: {error}") from None
 
 
 def _decoded(

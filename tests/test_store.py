@@ -126,7 +126,7 @@ def test_what_a_build_writes_is_the_frozen_format(project: Project) -> None:
     frozen = json.loads(GOLDEN["commit"][FIELD])
     assert list(written) == list(frozen)
     assert {name: type(value) for name, value in written.items()} == {n: type(v) for n, v in frozen.items()}
-    varying = {name: written[name] for name in ("definition", "fingerprint")}
+    varying = {name: written[name] for name in ("definition_hash", "fingerprint")}
     assert [len(value) for value in varying.values()] == [32, 64]
     assert written == {
         **varying,

@@ -89,7 +89,8 @@ def main() -> None:
 
     print()
     say("Next: definitions.py in this folder, which is all that was written for this; then, in this folder,")
-    say("`mlforge list` and `mlforge read store_sales store_id=367 --json`.")
+    program = os.path.relpath(Path(sys.executable).parent / "mlforge", HERE)
+    say(f"`{program} list` and `{program} read store_sales store_id=367 --json`.")
 
 
 if __name__ == "__main__":

@@ -36,16 +36,22 @@ def build(
     Args:
         features: Which features, separated by commas or given several times; all by default.
         online: Copy to the online store as well.
-        as_of: The instant whose values go online, in ISO 8601 (UTC unless it says otherwise); now by default.
+        as_of: The instant whose values go online, in ISO 8601 (UTC unless it says otherwise); by default the as_of
+            of the Definitions, or else now.
         force: Compute even where neither the data nor the definition has changed.
-        definitions: The file with the Definitions, or file.py:name; ./definitions.py by default.
+        definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
+            [tool.mlforge], or else ./definitions.py.
         json: Print the reports as one JSON array.
     """
     with output.working("loading the definitions"):
         from mlforge import loader
         from mlforge.errors import MlforgeError, RequestError
 
+        if as_of is not None and not online:
+            raise RequestError("--as-of says what goes online: write --online as well.")
         defs = loader.find(definitions)
+        # Once, so that all features hold at the same instant.
+        moment = defs.now(as_of)
         asked = [name.strip() for part in features or [] for name in part.split(",")]
         names = [defs.feature(name).name for name in dict.fromkeys(asked or defs.features)]
         if not names:
@@ -55,7 +61,7 @@ def build(
         for number, name in enumerate(names, start=1):
             with output.working(f"building {name} ({number} of {len(names)})"):
                 try:
-                    reports += defs.build(features=[name], online=online, as_of=as_of, force=force)
+                    reports += defs.build(features=[name], online=online, as_of=moment, force=force)
                 except MlforgeError as error:
                     if repr(name) not in str(error):
                         error.add_note(f"(Feature {name!r}.)")

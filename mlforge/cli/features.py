@@ -24,7 +24,8 @@ def list_features(*, definitions: str | None = None, json: bool = False) -> int:
     """List the features: their keys, times, windows and source, and the version that is built.
 
     Args:
-        definitions: The file with the Definitions, or file.py:name; ./definitions.py by default.
+        definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
+            [tool.mlforge], or else ./definitions.py.
         json: Print one JSON array.
     """
     with output.working("loading the definitions"):

@@ -34,7 +34,8 @@ def read(
     Args:
         feature: The name of the feature.
         entity: The keys of the entity, as in user_id=123.
-        definitions: The file with the Definitions, or file.py:name; ./definitions.py by default.
+        definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
+            [tool.mlforge], or else ./definitions.py.
         json: Print one JSON object; its values are null where there is nothing.
     """
     with output.working("reading"):
@@ -63,7 +64,8 @@ def key(
     Args:
         feature: The name of the feature.
         entity: The keys of the entity, as in user_id=123.
-        definitions: The file with the Definitions, or file.py:name; ./definitions.py by default.
+        definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
+            [tool.mlforge], or else ./definitions.py.
         json: Print one JSON object.
     """
     with output.working("loading the definitions"):

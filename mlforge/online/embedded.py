@@ -5,8 +5,9 @@ import os
 import socket
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from mlforge.errors import DefinitionError
 from mlforge.online.connection import redis_package
 from mlforge.online.redis import RedisStore
 from mlforge.online.server import SOCKET, EmbeddedServer
@@ -49,6 +50,23 @@ class EmbeddedStore(RedisStore):
         self.path = Path(path).expanduser().absolute()
         self._server = EmbeddedServer(self.path)
         super().__init__(ttl=ttl, prefix=prefix)
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        ttl: int | dt.timedelta | None = None,
+        prefix: str = "mlforge",
+        connect_timeout: float = 5.0,
+        timeout: float = 5.0,
+    ) -> Self:
+        """Refused: a server at a URL is a `RedisStore`.
+
+        Raises:
+            DefinitionError: Always.
+        """
+        raise DefinitionError("An EmbeddedStore has a folder, not a URL: write RedisStore.from_url(...).")
 
     def close(self) -> None:
         """Close the connections and, as the last user of the folder, stop the server; a later use starts it again.
