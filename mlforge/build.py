@@ -48,7 +48,7 @@ class BuildReport:
     online: SyncReport | None = None
 
 
-def build(feature: Feature, store: Store, *, force: bool = False) -> tuple[BuildReport, Snapshot]:
+def build(feature: Feature, store: Store, *, force: bool = False) -> BuildReport:
     """Computes a feature's history from its source and publishes it as the next version, unless nothing changed.
 
     Nothing is written unless every check with severity error passes; whoever reads sees the old version or the new
@@ -71,19 +71,19 @@ def build(feature: Feature, store: Store, *, force: bool = False) -> tuple[Build
             current = store.open(feature.name)
             fingerprint = feature.source.fingerprint()
             if current is not None and not force and _stands(current.record, definition, fingerprint):
-                return _report(feature, "skipped", current, began), current
+                return _report(feature, "skipped", current, began)
             computed = compute(feature)
             checks.require(computed.checks, feature=feature.name)
             if feature.source.fingerprint() != fingerprint:
                 fingerprint = None
             record = _record(feature, computed.rows, current, definition, fingerprint)
             if current is not None and current.record.definition_hash == definition and _equal(current, computed.rows):
-                return _report(feature, "unchanged", current, began, computed), current
+                return _report(feature, "unchanged", current, began, computed)
             try:
                 made = store.replace(feature.name, computed.rows, record, current)
             except ConflictError:
                 continue
-            return _report(feature, "built", made, began, computed), made
+            return _report(feature, "built", made, began, computed)
     raise StoreError(
         f"Feature {feature.name!r}: others committed to {store.table_uri(feature.name)!r} during each of {ATTEMPTS} "
         f"attempts to build it; nothing was written. Build it from one place at a time."

@@ -13,14 +13,14 @@ from typing import Any
 import polars as pl
 
 from mlforge.build import BuildReport, build
-from mlforge.errors import DefinitionError, RequestError, did_you_mean
+from mlforge.errors import DefinitionError, RequestError, StoreError, did_you_mean
 from mlforge.features import Feature
 from mlforge.instant import instant
 from mlforge.online.base import OnlineStore
 from mlforge.retrieval import OnlineRequest, Schema, online_frame, training_frame
 from mlforge.store.base import Snapshot, Store
 from mlforge.store.local import LocalStore
-from mlforge.sync import sync
+from mlforge.sync import SyncReport, sync
 
 FeatureSelection = Sequence[str] | Mapping[str, Sequence[str] | None]
 
@@ -125,9 +125,9 @@ class Definitions:
         reports = []
         for feature in chosen:
             began = time.perf_counter()
-            report, snapshot = build(feature, self.store, force=force)
+            report = build(feature, self.store, force=force)
             if online_store is not None:
-                synced = sync(snapshot, online_store, as_of=moment)
+                synced = self._sync(feature.name, report.version, online_store, moment)
                 report = dataclasses.replace(report, online=synced, seconds=time.perf_counter() - began)
             reports.append(report)
         return reports
@@ -202,6 +202,15 @@ class Definitions:
         if self.online_store is None:
             raise RequestError("There is no online store: give Definitions one, as in online_store=RedisStore().")
         return self.online_store
+
+    def _sync(self, name: str, version: str, online_store: OnlineStore, as_of: dt.datetime) -> SyncReport:
+        try:
+            # One after the other, and each with what is newest when it is its turn.
+            with self.store.building(name):
+                return sync(self._built(name), online_store, store=self.store, as_of=as_of)
+        except StoreError as error:
+            error.add_note(f"(Feature {name!r} is built offline as {version}, and not copied online.)")
+            raise
 
     def now(self, as_of: dt.datetime | dt.date | str | None = None) -> dt.datetime:
         """The instant that is meant: the one given, or else the project's `as_of`, or else that of the clock.

@@ -21,10 +21,10 @@ def instant(value: dt.datetime | dt.date | str) -> dt.datetime:
     """
     try:
         moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        moment = None
-    if isinstance(moment, dt.datetime):
-        return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
-    if isinstance(moment, dt.date):
-        return dt.datetime(moment.year, moment.month, moment.day, tzinfo=dt.UTC)
+        if isinstance(moment, dt.datetime):
+            return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+        if isinstance(moment, dt.date):
+            return dt.datetime(moment.year, moment.month, moment.day, tzinfo=dt.UTC)
+    except (ValueError, OverflowError):
+        pass
     raise RequestError(f"{value!r} is no instant: write a datetime, or ISO 8601 as in '2026-01-31T12:00:00Z'.")

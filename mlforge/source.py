@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from glob import escape, glob, has_magic
 from pathlib import Path
@@ -43,7 +44,7 @@ class FileSource(Source):
         self.paths = tuple(str(path) for path in several)
 
     def __repr__(self) -> str:
-        return f"FileSource({', '.join(map(repr, self.paths))})"
+        return f"FileSource({', '.join(repr(re.sub('://[^/]*@', '://***@', path)) for path in self.paths)})"
 
     def scan(self) -> pl.LazyFrame:
         """The rows of all files; CSV columns that hold dates and times are parsed.
@@ -61,7 +62,7 @@ class FileSource(Source):
             if "://" in path:
                 return None
             for file in map(Path, _files(path)):
-                if file.is_dir():
+                if _is_table(file):
                     table = Table(local_uri(file))
                     found.append([str(file.resolve()), table.metadata().id, table.version()])
                 else:
@@ -97,9 +98,13 @@ def _files(path: str) -> list[str]:
     return [expanded]
 
 
+def _is_table(folder: Path) -> bool:
+    return (folder / "_delta_log").is_dir()
+
+
 def _scan(file: str) -> pl.LazyFrame:
     if "://" not in file and Path(file).is_dir():
-        if not (Path(file) / "_delta_log").is_dir():
+        if not _is_table(Path(file)):
             raise DataError(
                 f"The source {file!r} is a folder but no Delta table: write a glob such as '{file}/*.parquet'."
             )

@@ -12,6 +12,8 @@
 | Time, Duration, Binary, Int128, Float16, Object, Null, ... | an error that names the cast   |
 """
 
+from collections.abc import Mapping
+
 import polars as pl
 from polars.datatypes import DataTypeClass
 
@@ -34,8 +36,9 @@ def storable(frame: pl.DataFrame, *, feature: str) -> pl.DataFrame:
     """A frame with every column in the form in which the stores hold it.
 
     Raises:
-        DataError: A column has a dtype that no store can hold, or a value too large for Int64.
+        DataError: A column has a name or a dtype that no store can hold, or a value too large for Int64.
     """
+    _require_names(frame.schema, f"Feature {feature!r}")
     for name, dtype in frame.schema.items():
         if dtype == pl.UInt64 and (beyond := frame[name].filter(frame[name] > 2**63 - 1)).len():
             raise DataError(
@@ -58,6 +61,23 @@ def storable(frame: pl.DataFrame, *, feature: str) -> pl.DataFrame:
         return frame.select(expressions)
     except pl.exceptions.InvalidOperationError as error:
         raise DataError(f"Feature {feature!r}: a value inside a list or struct is beyond Int64: {error}") from error
+
+
+def _require_names(schema: Mapping[str, pl.DataType], what: str) -> None:
+    """Refuses the names of columns and of fields with which Polars, Arrow or Delta do something else than hold them."""
+    folded: dict[str, str] = {}
+    for name, dtype in schema.items():
+        if not name or not name.isprintable():
+            raise DataError(f"{what}: {name!r} cannot be the name of a column: write printable characters.")
+        if name == "*" or (name.startswith("^") and name.endswith("$")):
+            raise DataError(f"{what}: {name!r} cannot be the name of a column: Polars takes it for a pattern.")
+        if (other := folded.setdefault(name.casefold(), name)) != name:
+            raise DataError(f"{what}: {other!r} and {name!r} differ in case only, which Delta takes for the same name.")
+        inner = dtype
+        while isinstance(inner, pl.List | pl.Array):
+            inner = instance(inner.inner)
+        if isinstance(inner, pl.Struct):
+            _require_names({field.name: instance(field.dtype) for field in inner.fields}, f"{what}: {name!r}")
 
 
 def _expression(column: pl.Expr, dtype: pl.DataType, what: str) -> pl.Expr:

@@ -145,10 +145,20 @@ def test_build_as_json_is_one_array_of_reports(cli: Cli) -> None:
         ("prices", "built", 2),
     ]
     assert reports[0]["online"]["as_of"] == "2026-01-07T00:00:00Z"
-    assert reports[0]["online"]["written"] == 1
+    assert (reports[0]["online"]["written"], reports[0]["online"]["deleted"]) == (1, 0)
     check = reports[0]["checks"][1]
     assert (check["name"], check["passed"], check["failed"], check["severity"]) == ("amount is small", False, 1, "warn")
     assert check["examples"] == [{"user_id": 123, "ts": "2026-01-06T12:00:00Z", "amount": 50.0}]
+
+
+def test_entities_that_were_removed_online_are_shown(cli: Cli) -> None:
+    assert "removed" not in cli("build --online").out
+    pl.scan_csv("prices.csv").head(1).collect().write_csv("prices.csv")
+    lines = cli("build --online").out.splitlines()
+    assert [cells(line)[5:7] for line in (lines[0], *lines[2:4])] == [["online", "removed"], ["2", "0"], ["1", "1"]]
+    assert "removed" not in cli("build --online").out
+    (report,) = json.loads(cli("build --features user_spend --online --json --as-of 2026-01-01").out)
+    assert (report["online"]["written"], report["online"]["deleted"]) == (0, 2)
 
 
 def test_rows_that_were_left_out_are_shown(cli: Cli) -> None:
@@ -222,7 +232,7 @@ def test_redis_that_is_down_is_one_line_without_the_password(cli: Cli) -> None:
     answer = cli("build --online --features prices")
     assert answer.code == 1
     assert f"Redis at 127.0.0.1:{port} cannot be reached" in answer.err
-    assert "(Feature 'prices'.)" in answer.err
+    assert "(Feature 'prices' is built offline as 1.0.0, and not copied online.)" in answer.err
     assert "s3cret" not in answer.err + answer.out
 
 

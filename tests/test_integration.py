@@ -2,6 +2,8 @@
 
 import datetime as dt
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -198,6 +200,30 @@ def test_a_store_with_just_the_four_methods_serves_everything(tmp_path: Path) ->
     labels = pl.DataFrame({"user_id": ["user_7", "nobody"]})
     trained = shop.get_training_data(["spend", "newest"], labels.with_columns(t=pl.lit(at)), timestamp="t").drop("t")
     assert shop.get_online_features(["spend"], labels).equals(trained.select("user_id", pl.col("^amount__.*$")))
+
+
+def test_four_online_builds_at_once_all_end_well_and_leave_one_complete_content(
+    shop: Definitions, tmp_path: Path, redis_server: RedisServer, redis_prefix: str
+) -> None:
+    definitions = tmp_path / "definitions.py"
+    definitions.write_text(
+        "import mlforge as mlf\n"
+        "from mlforge.online import RedisStore\n"
+        "from mlforge.store import LocalStore\n"
+        f"@mlf.feature(keys=['user_id'], source={str(tmp_path / 'events.parquet')!r}, timestamp='ts')\n"
+        "def latest(df):\n"
+        "    return df.select('user_id', 'ts', 'amount')\n"
+        f"online = RedisStore({redis_server.host!r}, {redis_server.port}, prefix={redis_prefix!r})\n"
+        f"defs = mlf.Definitions(store=LocalStore({str(tmp_path / 'store')!r}), online_store=online)\n"
+    )
+    command = [sys.executable, "-m", "mlforge.cli.main", "build", "--online", "--definitions", str(definitions)]
+    builds = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(4)]
+    ended = [(build.communicate()[0], build.returncode) for build in builds]
+    assert [code for _, code in ended] == [0] * 4, ended
+    assert shop.online_store is not None
+    status = shop.online_store.status("latest")
+    assert status is not None
+    assert (status.state, status.rows) == ("complete", 2)
 
 
 @pytest.fixture(scope="module")

@@ -116,7 +116,7 @@ def test_redis_store_ttl(redis_server: RedisServer, redis_prefix: str) -> None:
     with RedisStore(redis_server.host, redis_server.port, ttl=1, prefix=redis_prefix) as store:
         store.write("one", USER, SPEND)
         store.write_batch("many", [{**USER, "x": 1}], ["user_id"])
-        assert store.publish("whole", frame, status_of(frame, "user_id", "store_id")) == 1_100
+        assert store.publish("whole", frame, status_of(frame, "user_id", "store_id")).written == 1_100
         client = raw(redis_server)
         whole = contents(client, redis_prefix, "whole")
         assert len(whole) == 1_100
@@ -266,7 +266,7 @@ def test_a_published_frame_equals_writing_row_by_row(
 ) -> None:
     frame = spend(50_000)
     keys = ["user_id", "store_id"]
-    assert redis_store.publish("published", frame, status_of(frame, *keys)) == 50_000
+    assert redis_store.publish("published", frame, status_of(frame, *keys)).written == 50_000
     redis_store.write_batch("batch", frame.to_dicts(), keys)
     client = raw(redis_server)
     published = contents(client, redis_prefix, "published")
@@ -312,14 +312,14 @@ def test_rows_with_a_null_key_are_not_published(
     redis_store: RedisStore, redis_server: RedisServer, redis_prefix: str
 ) -> None:
     frame = pl.DataFrame({"a": ["x", None, "y"], "b": [1, 2, None], "v": [1, 2, 3]})
-    assert redis_store.publish("f", frame, status_of(frame, "a", "b")) == 1
+    assert redis_store.publish("f", frame, status_of(frame, "a", "b")).written == 1
     assert list(contents(raw(redis_server), redis_prefix, "f").values()) == [b'{"v":1}']
 
 
 @pytest.mark.parametrize("rows", [0, 1, 500, 501])
 def test_frames_of_any_height_and_without_values_are_published(redis_store: RedisStore, rows: int) -> None:
     frame = pl.DataFrame({"user_id": pl.int_range(rows, eager=True)})
-    assert redis_store.publish("f", frame, status_of(frame, "user_id")) == rows
+    assert redis_store.publish("f", frame, status_of(frame, "user_id")).written == rows
     status = redis_store.status("f")
     assert status is not None
     assert (status.state, status.rows) == ("complete", rows)
@@ -409,7 +409,11 @@ def test_a_publish_does_not_complete_what_somebody_else_has_written(
         pytest.raises(StoreError, match=message),
     ):
         store.publish("f", frame, status_of(frame, "user_id", "store_id"))
-    assert seen == [redis_store.status("f")]
+    # What the other one left may be overwritten in part: complete is what it must not be called.
+    left = redis_store.status("f")
+    assert left is not None
+    assert left.state == "dirty"
+    assert [status and replace(status, state="dirty") for status in seen] == [left]
 
 
 def test_a_server_that_is_full_is_an_error_and_nothing_is_complete(redis_prefix: str) -> None:
@@ -692,7 +696,7 @@ def test_an_in_memory_client_holds_what_a_server_holds(
 def test_four_methods_make_a_whole_store() -> None:
     store = DictStore()
     frame = spend(25_000).with_columns(pl.when(pl.col("user_id") != 7).then("user_id").alias("user_id"))
-    assert store.publish("f", frame, status_of(frame, "user_id", "store_id")) == 24_999
+    assert store.publish("f", frame, status_of(frame, "user_id", "store_id")).written == 24_999
     row = frame.row(20_001, named=True)
     keys = {"user_id": row.pop("user_id"), "store_id": row.pop("store_id")}
     assert store.read("f", keys) == row

@@ -159,3 +159,16 @@ def test_a_source_without_scan_says_what_it_lacks() -> None:
 
     with pytest.raises(TypeError, match=r"Nothing has to define scan\(\), which returns a polars\.LazyFrame"):
         Nothing().scan()
+
+
+def test_a_folder_that_is_no_table_has_a_message_before_anything_is_read(tmp_path: Path) -> None:
+    FRAME.write_parquet(tmp_path / "x.parquet")
+    source = FileSource(tmp_path)
+    source.fingerprint()
+    with pytest.raises(DataError, match="is a folder but no Delta table: write a glob"):
+        source.scan()
+
+
+def test_the_password_in_a_url_does_not_show() -> None:
+    shown = repr(FileSource("https://user:s3cr3t@host/x.parquet"))
+    assert shown == "FileSource('https://***@host/x.parquet')"

@@ -14,6 +14,7 @@ import mlforge as mlf
 from mlforge import Definitions
 from mlforge.build import BuildReport
 from mlforge.errors import DataError
+from mlforge.storable import storable
 from mlforge.store import LocalStore
 
 UTC_TIME = pl.Datetime("us", "UTC")
@@ -190,3 +191,15 @@ def test_other_keys_are_refused_with_the_cast(keys: list[Any], dtype: Any, tmp_p
         build(pl.DataFrame({"k": pl.Series(keys, dtype=dtype), "v": [1]}), tmp_path)
     assert ".cast(pl.Int64)" in str(caught.value)
     assert not (tmp_path / "store" / "typed").exists()
+
+
+@pytest.mark.parametrize("name", ["^a.$", "*", "x\0y", ""])
+def test_a_name_that_is_read_as_something_else_is_refused(name: str) -> None:
+    for frame in (pl.DataFrame({name: [1]}), pl.DataFrame({"v": [[{name: 1}]]})):
+        with pytest.raises(DataError, match="cannot be the name of a column"):
+            storable(frame, feature="f")
+
+
+def test_names_that_differ_in_case_only_are_refused() -> None:
+    with pytest.raises(DataError, match="'a' and 'A' differ in case only"):
+        storable(pl.DataFrame({"a": [1], "A": [2]}), feature="f")

@@ -63,7 +63,7 @@ def build(
                 try:
                     reports += defs.build(features=[name], online=online, as_of=moment, force=force)
                 except MlforgeError as error:
-                    if repr(name) not in str(error):
+                    if repr(name) not in f"{error}{getattr(error, '__notes__', '')}":
                         error.add_note(f"(Feature {name!r}.)")
                     raise
     finally:
@@ -93,9 +93,10 @@ def _table(reports: "list[BuildReport]") -> None:
     hidden = {
         "left out": not any(report.left_out for report in reports),
         "online": not moments,
+        "removed": not any(report.online.deleted for report in reports if report.online),
         "as of": len(moments) < 2,
     }
-    numbers = {"rows", "left out", "online", "seconds"}
+    numbers = {"rows", "left out", "online", "removed", "seconds"}
     rows = [{name: cell for name, cell in _row(report).items() if not hidden.get(name)} for report in reports]
     columns = {name: "right" if name in numbers else "left" for name in rows[0]}
     output.write_table(columns, [list(row.values()) for row in rows])
@@ -120,6 +121,7 @@ def _row(report: "BuildReport") -> dict[str, str]:
         "left out": f"{report.left_out:,}",
         "checks": _verdict(report),
         "online": f"{report.online.written:,}" if report.online else "-",
+        "removed": f"{report.online.deleted:,}" if report.online else "-",
         "as of": output.moment(report.online.as_of) if report.online else "-",
         "seconds": f"{report.seconds:.1f}",
     }

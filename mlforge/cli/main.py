@@ -55,3 +55,7 @@ def main(tokens: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         output.complain("interrupted.")
         sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

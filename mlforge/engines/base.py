@@ -7,11 +7,14 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from mlforge.checks import CheckResult
+from mlforge.duration import MICROSECONDS
 from mlforge.errors import DataError, DefinitionError
 from mlforge.features import RESERVED, Feature
 
 # Event times outside are nearly always seconds taken for milliseconds, or the like.
 FIRST_YEAR, LAST_YEAR = 1900, 2200
+# Days from 1970 that are beyond every year that is allowed, and that 64 bits can still count in microseconds.
+FAR = 10**7
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 KEY_DTYPES = (pl.String, pl.Int64, pl.Boolean, pl.Date, pl.Datetime)
 
@@ -88,7 +91,10 @@ def require_years(feature: Feature, events: pl.DataFrame) -> None:
         DataError: Some are before 1900 or after 2200; the message shows three.
     """
     # As integers: Polars has no year for instants far out, and panics when asked to write them.
-    times = events[feature.timestamp or ""].to_physical()
+    times = events[feature.timestamp or ""]
+    if times.dtype == pl.Date:
+        times = times.cast(pl.Int32).cast(pl.Int64).clip(-FAR, FAR) * MICROSECONDS["d"]
+    times = times.to_physical()
     first, end = (_since_epoch(datetime(year, 1, 1, tzinfo=UTC)) for year in (FIRST_YEAR, LAST_YEAR + 1))
     strange = times.filter(~times.is_between(first, end, closed="left"))
     if len(strange):

@@ -7,6 +7,7 @@ from mlforge.engines import base
 from mlforge.engines.base import Computed
 from mlforge.errors import DataError, DefinitionError
 from mlforge.features import Feature
+from mlforge.instant import INSTANT
 from mlforge.storable import storable
 
 
@@ -19,21 +20,24 @@ def compute(feature: Feature) -> Computed:
     """
     frame = _run(feature)
     base.require_columns(feature, frame.schema)
+    if frame.is_empty():
+        raise DataError(
+            f"Feature {feature.name!r} has no data: the function returned no rows (source: {feature.source!r})."
+        )
     results = checks.run(feature.checks, frame, feature=feature.name)
-    if feature.timestamp and frame.schema[feature.timestamp] == pl.Date:
-        frame = frame.with_columns(pl.col(feature.timestamp).cast(pl.Datetime("us")))
     present = storable(frame, feature=feature.name)
     base.require_dtypes(feature, present.schema)
     present = present.drop_nulls(feature.index)
     left_out = len(frame) - len(present)
     del frame
     if present.is_empty():
-        why = (
-            f"each of its {left_out} rows lacks one of {feature.index}" if left_out else "the function returned no rows"
+        raise DataError(
+            f"Feature {feature.name!r} has no data: each of its {left_out} rows lacks one of {feature.index} "
+            f"(source: {feature.source!r})."
         )
-        raise DataError(f"Feature {feature.name!r} has no data: {why} (source: {feature.source!r}).")
     if feature.timestamp:
         base.require_years(feature, present)
+        present = present.with_columns(pl.col(feature.timestamp).cast(INSTANT))
     return Computed(rows=_history(feature, present), left_out=left_out, checks=results)
 
 

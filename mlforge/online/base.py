@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -9,6 +10,32 @@ import polars as pl
 from mlforge.online.status import Status
 
 SLICE_ROWS = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vanished:
+    """The entities that are online and will not be.
+
+    Attributes:
+        keys: Their key columns, maybe others than those of what is published.
+        token: That of the status that says what is online; once another one is there, this is out of date.
+    """
+
+    keys: pl.DataFrame
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What was published.
+
+    Attributes:
+        written: How many entities were written.
+        deleted: How many were taken away.
+    """
+
+    written: int
+    deleted: int
 
 
 class OnlineStore(ABC):
@@ -72,8 +99,12 @@ class OnlineStore(ABC):
             for feature_name, entities in requests.items()
         }
 
-    def publish(self, feature_name: str, frame: pl.DataFrame, status: Status) -> int:
-        """Write every row of a frame, and give the number of rows written.
+    def publish(
+        self, feature_name: str, frame: pl.DataFrame, status: Status, vanished: Vanished | None = None
+    ) -> Published:
+        """Write every row of a frame, and take away the entities that are not in it.
+
+        The four methods cannot delete: on these alone, as here, `vanished` is passed over and all entities stay.
 
         Args:
             feature_name: The feature.
@@ -81,6 +112,7 @@ class OnlineStore(ABC):
                 row with a null key belongs to no entity and is left out.
             status: What the frame is. A store that keeps a status writes it before the first value as `writing` and
                 after the last one as `complete`; it fills in what only the store knows.
+            vanished: What is to be taken away; None: not known, so the store has to look for itself.
 
         Raises:
             StoreError: The store cannot be reached or refuses, or somebody else wrote at the same time. What is
@@ -90,7 +122,7 @@ class OnlineStore(ABC):
         rows = frame.select(*keys, *status.schema).drop_nulls(keys)
         for part in rows.iter_slices(SLICE_ROWS):
             self.write_batch(feature_name, part.to_dicts(), keys)
-        return rows.height
+        return Published(written=rows.height, deleted=0)
 
     def status(self, feature_name: str) -> Status | None:
         """What is in the store for a feature; None if nothing is, or the store does not keep account."""

@@ -134,6 +134,9 @@ def make_client(config: Mapping[str, Any]) -> "Redis":
         raise DefinitionError(f"{port!r} is not a port: write a number from 1 to 65535.")
     if isinstance(db, bool) or not isinstance(db, int) or db < 0:
         raise DefinitionError(f"{db!r} is not a database: write a number from 0.")
+    for name in ("username", "password"):
+        if not isinstance(config[name], str | None):
+            raise DefinitionError(f"The {name} of a RedisStore is a string, not a {type(config[name]).__name__}.")
     for name in ("connect_timeout", "timeout"):
         seconds = config[name]
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:

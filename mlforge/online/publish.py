@@ -1,6 +1,7 @@
-"""A whole frame to Redis: the status first, the data as bytes, the status last, on one connection."""
+"""A whole frame to Redis: the status first, the data as bytes, what vanished, the status last, on one connection."""
 
 import datetime as dt
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,32 +10,49 @@ from typing import TYPE_CHECKING, Any, Self
 import polars as pl
 
 from mlforge.errors import RequestError, StoreError
-from mlforge.online.base import SLICE_ROWS
+from mlforge.online.base import SLICE_ROWS, Published, Vanished
 from mlforge.online.codec import CODEC_VERSION, encode_expr, schema_to_json
-from mlforge.online.keys import entity_key_hash_expr, redis_key_expr, status_key
-from mlforge.online.resp import chunks
+from mlforge.online.keys import DIGITS, entity_key_hash_expr, redis_key, redis_key_expr, status_key
+from mlforge.online.resp import chunks, deletions
 from mlforge.online.status import Status
 
 if TYPE_CHECKING:
     from redis import Redis
 
+# How many keys the server looks at in one step of a scan, while nobody else is served.
+SCAN_COUNT = 1_000
+
 
 def publish(
-    client: "Redis", feature_name: str, frame: pl.DataFrame, status: Status, *, prefix: str, ttl: int | None
-) -> int:
-    """Write every row of a frame, and give the number of rows; see `OnlineStore.publish`.
+    client: "Redis",
+    feature_name: str,
+    frame: pl.DataFrame,
+    status: Status,
+    vanished: Vanished | None,
+    *,
+    prefix: str,
+    ttl: int | None,
+) -> Published:
+    """Leave exactly the rows of a frame; see `OnlineStore.publish`.
 
     Raises:
         RequestError: The frame is not what the status says. Nothing was sent.
         StoreError: Somebody else wrote the status meanwhile. Errors of redis-py are raised as they are.
     """
     rows = _rows(feature_name, frame, status)
-    key_hash = entity_key_hash_expr(rows.select(status.key_columns).schema)
-    key = redis_key_expr(prefix, feature_name, key_hash).alias("key")
+    key = _key(prefix, feature_name, rows.select(status.key_columns))
     value = encode_expr(status.schema).alias("value")
     with Line(client) as line:
         account = _Account(line, status_key(prefix, feature_name))
-        begun = account.begin(replace(status, rows=rows.height))
+        begun, replaced = account.begin(replace(status, rows=rows.height))
+        if vanished is not None and vanished.token == replaced:
+            gone = vanished.keys.drop_nulls().select(_key(prefix, feature_name, vanished.keys))
+        else:
+            # A first publish scans as well: without a status there may still be data, of one that was lost.
+            gone = _scan(line, redis_key(prefix, feature_name, ""))
+        if not gone.is_empty():
+            # "123" and 123 are one entity, whatever the dtype was.
+            gone = gone.join(rows.select(key), on="key", how="anti")
         owed = 0
         for part in rows.iter_slices(SLICE_ROWS):
             # Built while the server is still busy with the slice before.
@@ -44,8 +62,14 @@ def publish(
                 line.send(chunk.data)
             owed = sum(chunk.replies for chunk in ready)
         _collect(line, owed)
+        deleted = 0
+        for part in gone.iter_slices(SLICE_ROWS):
+            ready = list(deletions(part["key"]))
+            for chunk in ready:
+                line.send(chunk.data)
+            deleted += sum(line.reply() for _ in ready)
         account.complete(begun)
-    return rows.height
+    return Published(written=rows.height, deleted=deleted)
 
 
 class Line:
@@ -115,8 +139,11 @@ class _Account:
         self._line = line
         self._key = key
 
-    def begin(self, status: Status) -> Status:
+    def begin(self, status: Status) -> tuple[Status, str | None]:
+        """The status now there, and the token of the complete one that it replaces; None if there was none."""
         run_id, evicted_keys = self._server()
+        self._line.call("WATCH", self._key)
+        token, state = self._line.call("HMGET", self._key, "token", "state")
         begun = replace(
             status,
             state="writing",
@@ -127,13 +154,16 @@ class _Account:
             run_id=run_id,
             evicted_keys=evicted_keys,
         )
-        self._line.transaction(("DEL", self._key), ("HSET", self._key, *_flat(begun.to_hash())))
-        return begun
+        if self._line.transaction(("DEL", self._key), ("HSET", self._key, *_flat(begun.to_hash()))) is None:
+            raise StoreError(f"{self._key} has just changed: somebody else wrote the feature; build it online again.")
+        return begun, token.decode() if token is not None and state == b"complete" else None
 
     def complete(self, begun: Status) -> None:
         self._line.call("WATCH", self._key)
         token, state = self._line.call("HMGET", self._key, "token", "state")
         if token != begun.token.encode():
+            # What the other one wrote may have been overwritten by us, whether it is complete or not.
+            self._line.transaction(("HSET", self._key, "state", "dirty"))
             raise StoreError(f"{self._key} is no longer ours: somebody else wrote the feature; build it online again.")
         if state != b"writing":
             raise StoreError(f"{self._key} is dirty: somebody wrote entities by hand meanwhile; build it online again.")
@@ -158,6 +188,25 @@ class _Account:
 def _collect(line: Line, replies: int) -> None:
     for _ in range(replies):
         line.reply()
+
+
+def _key(prefix: str, feature_name: str, entities: pl.DataFrame) -> pl.Expr:
+    return redis_key_expr(prefix, feature_name, entity_key_hash_expr(entities.schema)).alias("key")
+
+
+def _scan(line: Line, head: str) -> pl.DataFrame:
+    """The keys of all entities whose keys begin so: the status, and whatever is not mlforge's, are none."""
+    entity = re.compile(re.escape(head.encode()) + b"[0-9a-f]{%d}" % DIGITS)
+    # A key that moves while the server grows its table may come twice.
+    found: set[str] = set()
+    cursor = "0"
+    while True:
+        # A prefix has no character that means something in a pattern.
+        following, keys = line.call("SCAN", cursor, "MATCH", f"{head}*", "COUNT", SCAN_COUNT)
+        found.update(key.decode() for key in keys if entity.fullmatch(key))
+        cursor = following.decode()
+        if cursor == "0":
+            return pl.DataFrame({"key": list(found)}, schema={"key": pl.String})
 
 
 def _rows(feature_name: str, frame: pl.DataFrame, status: Status) -> pl.DataFrame:

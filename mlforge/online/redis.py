@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import polars as pl
 
 from mlforge.errors import DefinitionError, RequestError
-from mlforge.online.base import OnlineStore
+from mlforge.online.base import OnlineStore, Published, Vanished
 from mlforge.online.codec import decode, encode, schema_from_json
 from mlforge.online.connection import (
     make_client,
@@ -183,11 +183,16 @@ class RedisStore(OnlineStore):
                 self._check_key_columns(feature_name, missed)
         return found
 
-    def publish(self, feature_name: str, frame: pl.DataFrame, status: Status) -> int:
-        """Write every row of a frame as chunks of commands; a lost connection is an error, never made again."""
+    def publish(
+        self, feature_name: str, frame: pl.DataFrame, status: Status, vanished: Vanished | None = None
+    ) -> Published:
+        """Leave exactly the rows of a frame, as chunks of commands; a lost connection is an error, never made again.
+
+        Where it is not known what vanished, the whole server is scanned for entities of the feature.
+        """
         try:
             with self._talking():
-                return publish(self._redis, feature_name, frame, status, prefix=self._prefix, ttl=self._ttl)
+                return publish(self._redis, feature_name, frame, status, vanished, prefix=self._prefix, ttl=self._ttl)
         finally:
             self._key_columns.pop(feature_name, None)
             self._schemas.pop(feature_name, None)

@@ -41,6 +41,14 @@ def chunks(frame: pl.DataFrame, *, ttl: int | None) -> Iterator[Chunk]:
             yield Chunk(data=text.encode(), replies=part.height)
 
 
+def deletions(keys: pl.Series) -> Iterator[Chunk]:
+    """The commands that delete keys, one UNLINK a chunk; each reply is how many there were."""
+    commands = pl.DataFrame({"key": keys}).select(pl.concat_str(_bulk("key")))
+    for part in commands.iter_slices(KEYS_PER_CHUNK):
+        text: str = part.to_series().str.join("").item()
+        yield Chunk(data=f"*{part.height + 1}\r\n$6\r\nUNLINK\r\n{text}".encode(), replies=1)
+
+
 def _bulk(column: str) -> list[pl.Expr]:
     text = pl.col(column)
     return [pl.lit("$"), text.str.len_bytes().cast(pl.String), pl.lit("\r\n"), text, pl.lit("\r\n")]

@@ -33,6 +33,7 @@ from mlforge.online.flock import FileLock
 
 SOCKET = "valkey.sock"
 LOG = "valkey.log"
+PID = "valkey.pid"
 # Linux takes 107 bytes and macOS 103; what is longer cannot be connected to at all.
 LONGEST_SOCKET_PATH = 100
 # How long a server may take to its first answer, reading its data aside.
@@ -147,9 +148,11 @@ class EmbeddedServer:
                     self._spawn(life)
                     started = True
             if time.monotonic() > deadline:
+                why = "" if (self.folder / SOCKET).exists() else ", since somebody removed its socket"
                 raise StoreError(
-                    f"The server of {str(self.folder)!r} runs but did not answer within {ANSWER_SECONDS:.0f} s: "
-                    f"look into its log, {str(self.folder / LOG)!r}."
+                    f"The server of {str(self.folder)!r} runs but did not answer within {ANSWER_SECONDS:.0f} s{why}: "
+                    f"look into its log, {str(self.folder / LOG)!r}, or end its process, whose number is in "
+                    f"{str(self.folder / PID)!r}; nothing is lost by that."
                 )
             time.sleep(LOOK_AGAIN_SECONDS)
 
@@ -164,7 +167,7 @@ class EmbeddedServer:
             "unixsocket": SOCKET,
             "unixsocketperm": "700",
             "daemonize": "yes",
-            "pidfile": "valkey.pid",
+            "pidfile": PID,
             "logfile": LOG,
             "appendonly": "yes",
             "appendfsync": "everysec",

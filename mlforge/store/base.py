@@ -77,7 +77,7 @@ class Snapshot:
         """
         try:
             return rows.collect(engine="streaming")
-        except (OSError, pl.exceptions.ComputeError) as error:
+        except (OSError, pl.exceptions.ComputeError, pl.exceptions.PanicException) as error:
             raise StoreError(
                 f"The table {self.location!r} of feature {self.feature_name!r} is damaged: {error}. Restore its "
                 f"files, or delete the whole folder and build the feature again."
@@ -114,9 +114,11 @@ def _scan(table: DeltaTable) -> pl.LazyFrame:
 
 
 def _newest_record(table: DeltaTable) -> BuildRecord | None:
-    """The newest of mlforge's commits; others, such as an OPTIMIZE, may have come after it."""
-    for limit in (10, None):
-        for commit in table.history(limit):
+    """The newest of mlforge's commits up to the table's version; others, such as an OPTIMIZE, may have come after."""
+    commits = table.version() + 1
+    for limit in (min(10, commits), commits):
+        # delta-rs gives that many up to the version it loaded, and before these all that came later.
+        for commit in table.history(limit)[-limit:]:
             if (record := BuildRecord.from_commit(commit)) is not None:
                 return record
     return None
@@ -141,19 +143,24 @@ class Store:
         """Held while a feature is built: builds of one feature queue here where the location has a lock to offer."""
         return nullcontext()
 
-    def open(self, feature_name: str) -> Snapshot | None:
-        """A feature's table at its newest version; None where it has not been built.
+    def open(self, feature_name: str, version: int | None = None) -> Snapshot | None:
+        """A feature's table; None where it has not been built.
+
+        Args:
+            feature_name: The feature.
+            version: Which version of the Delta table; the newest one by default.
 
         Raises:
-            StoreError: The table is damaged, cannot be read, or was not written by mlforge.
+            StoreError: The table is damaged, cannot be read, has no such version, or was not written by mlforge.
         """
         uri = self.table_uri(feature_name)
         try:
-            table = Table(self._address(feature_name), storage_options=self._storage_options or None)
+            options = self._storage_options or None
+            table = Table(self._address(feature_name), version=version, storage_options=options)
             record = _newest_record(table)
         except TableNotFoundError:
             return None
-        except (DeltaError, StoreError) as error:
+        except (DeltaError, OSError, StoreError) as error:
             raise StoreError(f"The table {uri!r} of feature {feature_name!r} cannot be read: {error}") from error
         if record is None:
             raise StoreError(
