@@ -29,6 +29,8 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "values.json").read_text
 INSTANT = pl.Datetime("us", "UTC")
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+# What Polars takes for a pattern is refused before it gets here, by mlforge.storable.
+column_names = text.filter(lambda name: name != "*" and not (name.startswith("^") and name.endswith("$")))
 instants = st.datetimes(dt.datetime(1, 1, 2), dt.datetime(9999, 12, 30), timezones=st.just(dt.UTC))
 scalars: list[tuple[pl.DataType, st.SearchStrategy[Any]]] = [
     (pl.Int64(), st.integers(-(2**63), 2**63 - 1)),
@@ -66,7 +68,7 @@ def frames(draw: st.DrawFn) -> pl.DataFrame:
     """Up to four rows of up to three columns of any storable dtypes."""
     kinds = draw(st.lists(storable, min_size=1, max_size=3))
     height = draw(st.integers(0, 4))
-    names = draw(st.lists(text, min_size=len(kinds), max_size=len(kinds), unique=True))
+    names = draw(st.lists(column_names, min_size=len(kinds), max_size=len(kinds), unique=True))
     data = [
         pl.Series(name, draw(st.lists(st.none() | values, min_size=height, max_size=height)), dtype=dtype)
         for name, (dtype, values) in zip(names, kinds, strict=True)
