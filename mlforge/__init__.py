@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         MlforgeError,
         RequestError,
         StoreError,
+        UnavailableError,
     )
     from mlforge.features import Feature, feature
     from mlforge.metrics import Rolling
@@ -39,6 +40,7 @@ _MODULES = {
     "Rolling": "mlforge.metrics",
     "Source": "mlforge.source",
     "StoreError": "mlforge.errors",
+    "UnavailableError": "mlforge.errors",
     "feature": "mlforge.features",
 }
 
@@ -54,6 +56,7 @@ __all__ = [
     "Rolling",
     "Source",
     "StoreError",
+    "UnavailableError",
     "feature",
 ]
 

@@ -12,10 +12,11 @@ from mlforge.checks import CheckResult
 from mlforge.definition import definition_hash
 from mlforge.engines.base import Computed
 from mlforge.engines.polars import compute
-from mlforge.errors import StoreError
+from mlforge.errors import RequestError, StoreError
 from mlforge.features import Feature
-from mlforge.store.base import ConflictError, Snapshot, Store
+from mlforge.store.base import ConflictError, Store
 from mlforge.store.record import BuildRecord
+from mlforge.store.snapshot import Snapshot
 from mlforge.sync import SyncReport
 
 Outcome = Literal["built", "unchanged", "skipped"]
@@ -77,10 +78,11 @@ def build(feature: Feature, store: Store, *, force: bool = False) -> BuildReport
             if feature.source.fingerprint() != fingerprint:
                 fingerprint = None
             record = _record(feature, computed.rows, current, definition, fingerprint)
-            if current is not None and current.record.definition_hash == definition and _equal(current, computed.rows):
+            months = None if current is None else current.differing_months(computed.rows)
+            if current is not None and current.record.definition_hash == definition and months == frozenset():
                 return _report(feature, "unchanged", current, began, computed)
             try:
-                made = store.replace(feature.name, computed.rows, record, current)
+                made = store.replace(feature.name, computed.rows, record, current, months)
             except ConflictError:
                 continue
             return _report(feature, "built", made, began, computed)
@@ -88,6 +90,20 @@ def build(feature: Feature, store: Store, *, force: bool = False) -> BuildReport
         f"Feature {feature.name!r}: others committed to {store.table_uri(feature.name)!r} during each of {ATTEMPTS} "
         f"attempts to build it; nothing was written. Build it from one place at a time."
     )
+
+
+def standing(feature: Feature, store: Store) -> BuildReport:
+    """What is built now, as the report of a build that was skipped.
+
+    Raises:
+        RequestError: Nothing is.
+        StoreError: The store cannot be read.
+    """
+    began = time.perf_counter()
+    current = store.open(feature.name)
+    if current is None:
+        raise RequestError(f"Feature {feature.name!r} is not built: run `mlforge build --features {feature.name}`.")
+    return _report(feature, "skipped", current, began)
 
 
 def _stands(record: BuildRecord, definition: str, fingerprint: str | None) -> bool:
@@ -116,12 +132,6 @@ def _record(
         timestamp=feature.timestamp,
         rows=len(rows),
     )
-
-
-def _equal(current: Snapshot, rows: pl.DataFrame) -> bool:
-    if current.record.rows != len(rows) or dict(current.schema) != dict(rows.schema):
-        return False
-    return current.collect(current.scan().select(rows.columns).sort(current.record.index)).equals(rows)
 
 
 def _report(

@@ -4,7 +4,7 @@ import dataclasses
 import datetime as dt
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -12,17 +12,26 @@ from typing import Any
 
 import polars as pl
 
-from mlforge.build import BuildReport, build
-from mlforge.errors import DefinitionError, RequestError, StoreError, did_you_mean
+from mlforge.build import BuildReport, build, standing
+from mlforge.errors import DefinitionError, MlforgeError, RequestError, did_you_mean
 from mlforge.features import Feature
+from mlforge.freshness import Freshness, freshness
 from mlforge.instant import instant
 from mlforge.online.base import OnlineStore
-from mlforge.retrieval import OnlineRequest, Schema, online_frame, training_frame
-from mlforge.store.base import Snapshot, Store
+from mlforge.retrieval import (
+    FeatureSelection,
+    OnlineRequest,
+    Schema,
+    async_online_frame,
+    columns_by_feature,
+    online_frame,
+    training_frame,
+)
+from mlforge.store.base import Store
 from mlforge.store.local import LocalStore
-from mlforge.sync import SyncReport, sync
-
-FeatureSelection = Sequence[str] | Mapping[str, Sequence[str] | None]
+from mlforge.store.snapshot import Snapshot
+from mlforge.sync import SyncReport, SyncRequest, sync
+from mlforge.verify import VerifyReport, verify
 
 
 class Definitions:
@@ -92,45 +101,93 @@ class Definitions:
         online: bool = False,
         as_of: dt.datetime | dt.date | str | None = None,
         force: bool = False,
+        full: bool = False,
+        allow_breaking: bool = False,
+        dry_run: bool = False,
     ) -> list[BuildReport]:
-        """Builds features offline and, if asked to, copies the values that hold now to the online store.
+        """Builds features offline and, if asked to, makes the online store hold the values that hold now.
 
         Features are built one after the other; where one fails, those before it are built and those after it not.
-        A feature whose data and definition have not changed is skipped, but still copied online: time moves
-        its windows.
+        A feature whose data and definition have not changed is skipped, but still synced online: time moves
+        its windows. Online, only what differs is written, unless what is there cannot be relied on.
 
         Args:
             features: Names; all features by default.
-            online: Whether to copy to the online store.
-            as_of: The instant whose values go online; now by default.
-            force: Computes even where nothing has changed.
+            online: Whether to sync the online store.
+            as_of: The instant whose values go online; by default now, or that of what is online where it is later.
+            force: Computes even where nothing has changed; goes online even where that takes what is there back to an
+                earlier version or instant, or another project has written it.
+            full: Writes every entity online, not only those whose values differ.
+            allow_breaking: Goes online although columns that are there went away or have other types (another MAJOR
+                version).
+            dry_run: Builds and writes nothing: the reports say what a sync of the version that is built would do.
 
         Returns:
             One report a feature.
 
         Raises:
-            RequestError: A name is unknown, or there is no online store.
+            RequestError: A name is unknown, there is no online store, another MAJOR version or another project's
+                values are online.
             CheckFailedError: A check failed; that feature was not published.
             DataError: The data is not what a definition says.
             StoreError: A store cannot be reached, read or written.
         """
+        return list(
+            self.building(
+                features,
+                online=online,
+                as_of=as_of,
+                force=force,
+                full=full,
+                allow_breaking=allow_breaking,
+                dry_run=dry_run,
+            )
+        )
+
+    def building(
+        self,
+        features: Sequence[str] | None = None,
+        *,
+        online: bool = False,
+        as_of: dt.datetime | dt.date | str | None = None,
+        force: bool = False,
+        full: bool = False,
+        allow_breaking: bool = False,
+        dry_run: bool = False,
+    ) -> Iterator[BuildReport]:
+        """`build`, a feature at a time: each is built when its report is asked for.
+
+        Raises:
+            RequestError: As for `build`, at once where the request cannot be right.
+        """
         chosen = [self.feature(name) for name in self._names(features)]
+        if dry_run and not online:
+            raise RequestError("dry_run says what would go online: write online=True as well.")
         online_store = self.require_online_store() if online else None
-        moment = self.now(as_of)
+        moment = self.as_of if as_of is None else instant(as_of)
+        # One for all features, so that they hold at the same instant.
+        now = dt.datetime.now(dt.UTC)
         if not chosen:
             raise RequestError(
                 f"{self.name!r} has no features to build: write @mlf.feature at the top level of the module that makes "
                 f"the Definitions, or give it features=[...]."
             )
-        reports = []
-        for feature in chosen:
-            began = time.perf_counter()
-            report = build(feature, self.store, force=force)
-            if online_store is not None:
-                synced = self._sync(feature.name, report.version, online_store, moment)
-                report = dataclasses.replace(report, online=synced, seconds=time.perf_counter() - began)
-            reports.append(report)
-        return reports
+        requests = [
+            SyncRequest(
+                feature_name=feature.name,
+                as_of=moment,
+                now=now,
+                full=full,
+                force=force,
+                allow_breaking=allow_breaking,
+                dry_run=dry_run,
+            )
+            for feature in chosen
+        ]
+        return (
+            self._build(feature, request, online_store, force=force)
+            for feature, request in zip(chosen, requests, strict=True)
+        )
 
     def get_training_data(
         self, features: FeatureSelection, entity_df: pl.DataFrame, timestamp: str | None = None
@@ -138,7 +195,8 @@ class Definitions:
         """The labels with, for each, the values of the features that held at its time.
 
         Args:
-            features: Names, or a dict from names to the columns wanted (None: all).
+            features: Names of features, and of single columns as `"user_spend:amount__sum__7d"`; or a dict from names
+                of features to the columns wanted (None: all).
             entity_df: One row a label, with the keys of every feature.
             timestamp: The column with the labels' times (datetime or date; naive is UTC); without it every label
                 gets the values that hold now.
@@ -159,7 +217,8 @@ class Definitions:
         """The entities with the values that are online for them, read in one round trip for all features.
 
         Args:
-            features: Names, or a dict from names to the columns wanted (None: all).
+            features: Names of features, and of single columns as `"user_spend:amount__sum__7d"`; or a dict from names
+                of features to the columns wanted (None: all).
             entities: Dicts or a frame with the keys of every feature.
 
         Returns:
@@ -170,16 +229,56 @@ class Definitions:
             RequestError: A feature is unknown or not online, a key is missing, or there is no online store.
             StoreError: The online store cannot be reached, or holds something that is no value.
         """
-        requests = [
-            OnlineRequest(
-                feature_name=name,
-                keys=self.feature(name).keys,
-                columns=columns,
-                offline_schema=partial(self._offline_schema, name),
-            )
-            for name, columns in self._columns(features).items()
-        ]
-        return online_frame(self.require_online_store(), requests, entities)
+        return online_frame(self.require_online_store(), self._requests(features), entities)
+
+    async def aget_online_features(
+        self, features: FeatureSelection, entities: pl.DataFrame | Sequence[Mapping[str, Any]]
+    ) -> pl.DataFrame:
+        """`get_online_features` without holding up the event loop while the online store is asked."""
+        return await async_online_frame(self.require_online_store(), self._requests(features), entities)
+
+    def verify(
+        self,
+        features: Sequence[str] | None = None,
+        *,
+        as_of: dt.datetime | dt.date | str | None = None,
+        sample: int | None = None,
+    ) -> list[VerifyReport]:
+        """Computes again what should be online, and compares it with what the online store holds.
+
+        Where a feature differs from what the store's status says, the next sync writes all of it.
+
+        Args:
+            features: Names; all features by default.
+            as_of: Compare with the newest version at this instant; by default with the version and the instant that
+                the store says it holds.
+            sample: Compare so many entities of each, chosen at random, instead of all.
+
+        Returns:
+            One report a feature.
+
+        Raises:
+            RequestError: A name is unknown, a feature is not built, or there is no online store.
+            StoreError: A store cannot be reached or read.
+        """
+        online_store = self.require_online_store()
+        moment = None if as_of is None else instant(as_of)
+        names = [self.feature(name).name for name in self._names(features)]
+        return [verify(name, self.store, online_store, as_of=moment, now=self.now(), sample=sample) for name in names]
+
+    def status(self, features: Sequence[str] | None = None) -> list[Freshness]:
+        """What is online for features, how old it is, and how much there is of it.
+
+        Args:
+            features: Names; all features by default.
+
+        Raises:
+            RequestError: A name is unknown, or there is no online store.
+            StoreError: A store cannot be reached or read.
+        """
+        online_store = self.require_online_store()
+        names = [self.feature(name).name for name in self._names(features)]
+        return [freshness(name, self.store, online_store, now=self.now()) for name in names]
 
     def feature(self, name: str) -> Feature:
         """The feature of a name.
@@ -203,13 +302,21 @@ class Definitions:
             raise RequestError("There is no online store: give Definitions one, as in online_store=RedisStore().")
         return self.online_store
 
-    def _sync(self, name: str, version: str, online_store: OnlineStore, as_of: dt.datetime) -> SyncReport:
+    def _build(
+        self, feature: Feature, request: SyncRequest, online_store: OnlineStore | None, *, force: bool
+    ) -> BuildReport:
+        began = time.perf_counter()
+        report = standing(feature, self.store) if request.dry_run else build(feature, self.store, force=force)
+        if online_store is None:
+            return report
+        synced = self._sync(request, report.version, online_store)
+        return dataclasses.replace(report, online=synced, seconds=time.perf_counter() - began)
+
+    def _sync(self, request: SyncRequest, version: str, online_store: OnlineStore) -> SyncReport:
         try:
-            # One after the other, and each with what is newest when it is its turn.
-            with self.store.building(name):
-                return sync(self._built(name), online_store, store=self.store, as_of=as_of)
-        except StoreError as error:
-            error.add_note(f"(Feature {name!r} is built offline as {version}, and not copied online.)")
+            return sync(request, self.store, online_store)
+        except MlforgeError as error:
+            error.add_note(f"(Feature {request.feature_name!r} is built offline as {version}, and not copied online.)")
             raise
 
     def now(self, as_of: dt.datetime | dt.date | str | None = None) -> dt.datetime:
@@ -226,8 +333,19 @@ class Definitions:
         return list(dict.fromkeys(self.features if features is None else features))
 
     def _columns(self, features: FeatureSelection) -> dict[str, Sequence[str] | None]:
-        chosen = features if isinstance(features, Mapping) else dict.fromkeys(self._names(features))
+        chosen = columns_by_feature(features if isinstance(features, Mapping) else self._names(features))
         return {self.feature(name).name: columns for name, columns in chosen.items()}
+
+    def _requests(self, features: FeatureSelection) -> list[OnlineRequest]:
+        return [
+            OnlineRequest(
+                feature_name=name,
+                keys=self.feature(name).keys,
+                columns=columns,
+                offline_schema=partial(self._offline_schema, name),
+            )
+            for name, columns in self._columns(features).items()
+        ]
 
     def _built(self, name: str) -> Snapshot:
         snapshot = self.store.open(name)

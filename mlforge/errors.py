@@ -7,6 +7,7 @@ MlforgeError
 ├── DataError           whoever owns the data: a missing file, a wrong dtype, duplicate keys
 │   └── CheckFailedError    the data failed a check; nothing was published
 └── StoreError          whoever runs the stores: unreachable, refused, damaged, written by somebody else
+    └── UnavailableError    not at the moment: lost, failing over, or held by somebody else; trying again may help
 ```
 """
 
@@ -36,6 +37,10 @@ class CheckFailedError(DataError):
 
 class StoreError(MlforgeError):
     """A store cannot be reached, refuses, is damaged, or was changed by somebody else."""
+
+
+class UnavailableError(StoreError):
+    """A store cannot be reached at the moment, was lost on the way, or is held by somebody else."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

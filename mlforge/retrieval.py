@@ -9,13 +9,16 @@ import polars as pl
 
 from mlforge.errors import RequestError, did_you_mean
 from mlforge.instant import INSTANT
-from mlforge.online.base import OnlineStore
-from mlforge.online.codec import SchemaMismatchError, to_frame
+from mlforge.online.base import Found, OnlineStore
+from mlforge.online.codec import SchemaMismatchError, to_columns
 from mlforge.online.keys import key_text_expr
 from mlforge.storable import utc
-from mlforge.store.base import Snapshot
+from mlforge.store.snapshot import Snapshot
 
+FeatureSelection = Sequence[str] | Mapping[str, Sequence[str] | None]
 Schema = Mapping[str, pl.DataType]
+# So few dicts are made a frame faster as they are.
+FEW_ENTITIES = 20
 _ROW, _TIME = "mlforge_row", "mlforge_time"
 
 
@@ -34,6 +37,24 @@ class OnlineRequest:
     keys: Sequence[str]
     columns: Sequence[str] | None
     offline_schema: Callable[[], Schema | None]
+
+
+def columns_by_feature(selection: FeatureSelection) -> dict[str, Sequence[str] | None]:
+    """Which columns of which features are asked for, in the order in which they are first named; None: all of them.
+
+    >>> columns_by_feature(["spend:amount__sum__7d", "shop", "spend:amount__mean__7d"])
+    {'spend': ['amount__sum__7d', 'amount__mean__7d'], 'shop': None}
+    """
+    if isinstance(selection, Mapping):
+        return dict(selection)
+    chosen: dict[str, list[str] | None] = {}
+    for text in selection:
+        name, colon, column = text.partition(":") if isinstance(text, str) else (text, "", "")
+        if not colon:
+            chosen[name] = None
+        elif (columns := chosen.setdefault(name, [])) is not None and column not in columns:
+            columns.append(column)
+    return dict(chosen)
 
 
 def training_frame(
@@ -102,30 +123,96 @@ def online_frame(
 
     Returns:
         The entities' columns as they were given, and the feature columns in their offline dtypes: all null for an
-        entity that is not there or has a null key.
+        entity that is not there or has a null key. A sync that changes the columns of a feature meanwhile shows:
+        columns that the value of an entity does not have yet are null.
 
     Raises:
         RequestError: A key or a column is missing, or a feature is not online.
         StoreError: The online store cannot be reached, or holds what does not fit its own schema.
     """
+    asked = _asked(requests, entities)
+    try:
+        return _answered(asked, online_store.lookup(asked.keys))
+    except SchemaMismatchError:
+        # Somebody may have published another version since the schema was read.
+        return _answered(asked, online_store.lookup(asked.keys, refresh=True), again=True)
+
+
+async def async_online_frame(
+    online_store: OnlineStore, requests: Sequence[OnlineRequest], entities: pl.DataFrame | Sequence[Mapping[str, Any]]
+) -> pl.DataFrame:
+    """`online_frame` without holding up the event loop while the store is asked."""
+    asked = _asked(requests, entities)
+    try:
+        return _answered(asked, await online_store.alookup(asked.keys))
+    except SchemaMismatchError:
+        return _answered(asked, await online_store.alookup(asked.keys, refresh=True), again=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """Entities to be asked for.
+
+    Attributes:
+        requests: What to read.
+        entities: Of whom.
+        keys: For every feature the key columns, rows with nulls left out.
+        present: For every feature of which rows were left out, which were not.
+    """
+
+    requests: Sequence[OnlineRequest]
+    entities: pl.DataFrame
+    keys: dict[str, pl.DataFrame]
+    present: dict[str, pl.Series]
+
+
+def _asked(requests: Sequence[OnlineRequest], entities: pl.DataFrame | Sequence[Mapping[str, Any]]) -> _Asked:
     frame = _entity_frame(entities, dict.fromkeys(key for request in requests for key in request.keys))
-    asked: dict[str, list[dict[str, Any]]] = {}
+    keys: dict[str, pl.DataFrame] = {}
     present: dict[str, pl.Series] = {}
+    # One frame for all features that have the same keys, so that a store hashes them once.
+    known: dict[tuple[str, ...], tuple[pl.DataFrame, pl.Series | None]] = {}
     for request in requests:
         if missing := [key for key in request.keys if key not in frame.columns]:
             raise RequestError(f"The entities have no {missing[0]!r}, which is a key of {request.feature_name!r}.")
-        keys = frame.select(request.keys)
-        present[request.feature_name] = keys.select(pl.all_horizontal(pl.all().is_not_null())).to_series()
-        asked[request.feature_name] = keys.filter(present[request.feature_name]).to_dicts()
-    answers = online_store.read_features(asked)
-    for request in requests:
-        found = iter(answers[request.feature_name])
-        values = [next(found) if there else None for there in present[request.feature_name]]
-        decoded = _decoded(online_store, request, values)
-        if clash := [column for column in decoded.columns if column in frame.columns]:
-            raise RequestError(f"Column {clash[0]!r} of feature {request.feature_name!r} is there already: rename it.")
-        frame = frame.hstack(decoded)
-    return frame
+        names = tuple(request.keys)
+        if names not in known:
+            known[names] = _without_nulls(frame, names)
+        keys[request.feature_name], there = known[names]
+        if there is not None:
+            present[request.feature_name] = there
+    return _Asked(requests=requests, entities=frame, keys=keys, present=present)
+
+
+def _without_nulls(frame: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, pl.Series | None]:
+    """The key columns of the rows without a null key; and which these are, if not all."""
+    # Column by column: an expression takes longer than all else about a single entity.
+    columns = [frame.get_column(key) for key in keys]
+    some = pl.DataFrame(columns)
+    if not any(column.null_count() for column in columns):
+        return some, None
+    there = some.select(pl.all_horizontal(pl.all().is_not_null())).to_series()
+    return some.filter(there), there
+
+
+def _answered(asked: _Asked, answers: Mapping[str, Found], *, again: bool = False) -> pl.DataFrame:
+    columns = asked.entities.get_columns()
+    for request in asked.requests:
+        name = request.feature_name
+        found = answers[name]
+        rows = found.rows
+        if name in asked.present:
+            given = iter(rows)
+            rows = [next(given) if there else None for there in asked.present[name]]
+        schema = found.schema if found.schema is not None else request.offline_schema()
+        if schema is None:
+            raise RequestError(f"Feature {name!r} is not online: run `mlforge build --features {name} --online`.")
+        decoded = dict(zip(schema, to_columns(rows, schema, lenient=again and not found.settled), strict=True))
+        wanted = _selected(name, schema, request.columns)
+        if clash := [column.name for column in columns if column.name in wanted]:
+            raise RequestError(f"Column {clash[0]!r} of feature {name!r} is there already: rename it.")
+        columns += [decoded[column] for column in wanted]
+    return pl.DataFrame(columns)
 
 
 def _entity_frame(entities: pl.DataFrame | Sequence[Mapping[str, Any]], keys: Iterable[str]) -> pl.DataFrame:
@@ -136,24 +223,25 @@ def _entity_frame(entities: pl.DataFrame | Sequence[Mapping[str, Any]], keys: It
     if not len(entities):
         return pl.DataFrame(schema=dict.fromkeys(keys, pl.String))
     try:
-        return pl.DataFrame(list(entities), infer_schema_length=None)
+        columns = _same_columns(entities)
+        return pl.DataFrame(list(entities), infer_schema_length=None) if columns is None else pl.DataFrame(columns)
     except (TypeError, pl.exceptions.PolarsError) as error:
         raise RequestError(f"The entities are no list of dicts with the same keys: {error}") from None
 
 
-def _decoded(
-    online_store: OnlineStore, request: OnlineRequest, values: Sequence[Mapping[str, Any] | None]
-) -> pl.DataFrame:
-    name = request.feature_name
-    schema = online_store.schema(name) or request.offline_schema()
-    if schema is None:
-        raise RequestError(f"Feature {name!r} is not online: run `mlforge build --features {name} --online`.")
+def _same_columns(entities: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]] | None:
+    """The columns of many dicts, if all have the same ones and each is only strings or only integers.
+
+    Polars makes the same of them, and faster than of the dicts.
+    """
+    first = entities[0]
+    if len(entities) <= FEW_ENTITIES or not isinstance(first, Mapping) or set(map(len, entities)) != {len(first)}:
+        return None
     try:
-        decoded = to_frame(values, schema)
-    except SchemaMismatchError:
-        # Somebody may have published another version since the schema was read.
-        decoded = to_frame(values, online_store.schema(name, refresh=True) or schema)
-    return decoded.select(_selected(name, decoded.schema, request.columns).keys())
+        columns = {name: [entity[name] for entity in entities] for name in first}
+    except (KeyError, TypeError):
+        return None
+    return columns if all(set(map(type, values)) in ({str}, {int}) for values in columns.values()) else None
 
 
 def _selected(feature_name: str, schema: Schema, columns: Sequence[str] | None) -> Schema:

@@ -1,57 +1,144 @@
-"""From the offline store to the online store: the values that hold at an instant."""
+"""From the offline store to the online store: the values that hold at an instant, written where they differ."""
 
+import random
 import time
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 from typing import Literal
 
 import polars as pl
 
-from mlforge.errors import StoreError
-from mlforge.instant import INSTANT
-from mlforge.online.base import OnlineStore, Vanished
-from mlforge.online.codec import CODEC_VERSION
-from mlforge.online.keys import key_text_expr
-from mlforge.online.status import Status
-from mlforge.store.base import Snapshot, Store
+from mlforge import precedence
+from mlforge.difference import Difference, difference
+from mlforge.errors import RequestError, StoreError, UnavailableError
+from mlforge.online.base import OnlineStore, Published, Turn
+from mlforge.online.keys import entity_key_hash_expr, key_text_expr
+from mlforge.online.status import NEVER, Content, Status
+from mlforge.store.base import Store
+from mlforge.store.snapshot import Snapshot
+
+Mode = Literal["full", "difference", "unchanged", "stale"]
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
-    """What a sync did.
+    """What a sync did, or would do.
 
     Attributes:
-        mode: `"full"`: every entity was written.
+        mode: `"full"`: every entity was written; `"difference"`: those whose values differ; `"unchanged"`: none
+            differs; `"stale"`: refused, since what is online is of a later version or instant.
+        reason: Why everything was written, or why it was refused; else empty.
         version: The version of the feature that is online now.
         as_of: The instant at which the values hold, UTC.
         written: How many entities were written.
         deleted: How many entities were taken away, because they are not there at this version and instant.
+        unchanged: How many entities were left as they are.
+        bytes: How many bytes of commands that took; 0 where the store does not count them.
         seconds: How long it took.
+        dry_run: Whether nothing was done; the numbers then say what would be.
     """
 
-    mode: Literal["full"] = "full"
+    mode: Mode
+    reason: str = ""
     version: str
     as_of: datetime
-    written: int
-    deleted: int
-    seconds: float
+    written: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    dry_run: bool = False
 
 
-def sync(snapshot: Snapshot, online_store: OnlineStore, *, store: Store, as_of: datetime) -> SyncReport:
-    """Writes, for every entity that is visible at an instant, the values that hold then; others are taken away.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncRequest:
+    """What to sync, and how.
+
+    Attributes:
+        feature_name: The feature.
+        as_of: The instant; None: `now`, or that of what is online where it is later.
+        now: The instant that it is; by default that at which this was made.
+        full: Write everything.
+        force: Go back to an earlier version or instant, or take over what another project has written.
+        allow_breaking: Go to another MAJOR version.
+        dry_run: Only say what would be done.
+    """
+
+    feature_name: str
+    as_of: datetime | None = None
+    now: datetime = field(default_factory=partial(datetime.now, UTC))
+    full: bool = False
+    force: bool = False
+    allow_breaking: bool = False
+    dry_run: bool = False
+
+
+def sync(request: SyncRequest, store: Store, online_store: OnlineStore) -> SyncReport:
+    """Makes the online store hold, for every entity that is visible at an instant, the values that hold then.
+
+    The version and the instant are settled while no other sync of the feature runs. A sync that has lost the store on
+    the way begins again from what the store then says, for `online_store.retry_seconds`.
 
     Args:
-        snapshot: The table to read, at the version to publish.
+        request: What to sync.
+        store: Where the feature's table is, and the version of it that is online now.
         online_store: Where to write.
-        store: Where the table is, and the version of it that is online now.
-        as_of: The instant, UTC-aware.
 
     Raises:
-        StoreError: The online store cannot be reached or refuses; its status then says that it is unfinished.
+        RequestError: The feature is not built, another MAJOR version is online, or another project has written it.
+        StoreError: A store cannot be reached or refuses; the status then says that it is unfinished.
     """
-    began = time.perf_counter()
-    frame = snapshot.at(as_of)
-    status = Status(
+    began = time.monotonic()
+    pause, had_turn = FIRST_PAUSE, False
+    while True:
+        try:
+            with online_store.turn(request.feature_name, writing=not request.dry_run) as turn:
+                had_turn = True
+                report = _take_turn(turn, request, store, online_store)
+            return replace(report, seconds=time.monotonic() - began, dry_run=request.dry_run)
+        except UnavailableError as error:
+            # A store that was never reached is not going to be: whoever called decides when to try again.
+            waited = time.monotonic() - began
+            if not had_turn or waited + pause > online_store.retry_seconds:
+                if had_turn:
+                    error.add_note(f"(The sync was begun again for {waited:.0f} s.)")
+                raise
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _take_turn(turn: Turn, request: SyncRequest, store: Store, online_store: OnlineStore) -> SyncReport:
+    name, online = request.feature_name, turn.status
+    snapshot = store.open(name)
+    if snapshot is None:
+        raise RequestError(f"Feature {name!r} is not built: run `mlforge build --features {name} --online`.")
+    synced = online if online is not None and online.synced else None
+    as_of = request.as_of or max(request.now, NEVER if synced is None else synced.as_of)
+    if synced is not None and not request.force:
+        precedence.require_same_project(snapshot, synced)
+        if (late := precedence.later(snapshot, as_of, synced)) is not None:
+            return SyncReport(mode="stale", reason=late, version=synced.version, as_of=synced.as_of)
+    if synced is not None and not request.allow_breaking:
+        precedence.require_compatible(snapshot, synced)
+    reason = "asked for" if request.full else turn.doubt
+    if reason is None and synced is not None:
+        reason = precedence.other(snapshot, synced)
+    status = _status(snapshot, as_of)
+    if reason is None and synced is not None:
+        if precedence.still_holds(snapshot, as_of, synced):
+            return _confirm(turn, replace(status, rows=synced.rows, next_change=synced.next_change), request)
+        status = replace(status, next_change=snapshot.next_change(as_of))
+        if (found := _difference(snapshot, as_of, synced, store)) is not None:
+            return _write_difference(turn, found, status, synced, request)
+        reason = f"version {synced.version} is no longer there to compare with"
+    status = replace(status, next_change=snapshot.next_change(as_of))
+    return _write_all(turn, reason or "", status, snapshot, store, online_store, dry=request.dry_run)
+
+
+def _status(snapshot: Snapshot, as_of: datetime) -> Status:
+    return Status(
         key_columns=snapshot.record.keys,
         schema=snapshot.value_schema,
         table_id=snapshot.table_id,
@@ -60,55 +147,104 @@ def sync(snapshot: Snapshot, online_store: OnlineStore, *, store: Store, as_of: 
         location=snapshot.location,
         definition_hash=snapshot.record.definition_hash,
         as_of=as_of,
-        next_change=snapshot.next_change(as_of),
-    )
-    vanished = _vanished(snapshot, frame, online_store, store, as_of)
-    published = online_store.publish(snapshot.feature_name, frame, status, vanished)
-    return SyncReport(
-        version=snapshot.version,
-        as_of=as_of,
-        written=published.written,
-        deleted=published.deleted,
-        seconds=time.perf_counter() - began,
     )
 
 
-def _vanished(
-    snapshot: Snapshot, frame: pl.DataFrame, online_store: OnlineStore, store: Store, as_of: datetime
-) -> Vanished | None:
-    """The entities that are online and not in the frame; None where what is online cannot be told."""
-    try:
-        online = online_store.status(snapshot.feature_name)
-    except StoreError:
-        # A damaged status says nothing; a store that cannot be reached is what publishing will find.
-        return None
-    if online is None or not online.synced or online.state != "complete":
-        return None
-    told = (online.table_id, online.location, online.codec)
-    if told != (snapshot.table_id, snapshot.location, CODEC_VERSION):
-        return None
-    if online.delta_version == snapshot.delta_version and online.as_of <= as_of:
-        # Within a version, an entity that was visible stays so.
-        return Vanished(keys=frame.select(snapshot.record.keys).clear(), token=online.token)
+def _confirm(turn: Turn, status: Status, request: SyncRequest) -> SyncReport:
+    if not request.dry_run:
+        turn.confirm(status)
+    return SyncReport(mode="unchanged", version=status.version, as_of=status.as_of, unchanged=status.rows)
+
+
+def _difference(snapshot: Snapshot, as_of: datetime, online: Status, store: Store) -> Difference | None:
+    """What differs from what is online; None where that cannot be told any more."""
+    if online.delta_version == snapshot.delta_version:
+        return difference(snapshot, online.as_of, snapshot, as_of)
     try:
         before = store.open(snapshot.feature_name, online.delta_version)
-        if before is None:
+        if before is None or before.schema != snapshot.schema or before.record.timestamp != snapshot.record.timestamp:
             return None
-        entities = _entities(before, online.as_of)
+        return difference(before, online.as_of, snapshot, as_of)
+    except StoreError:
+        # Vacuumed, or otherwise lost; if it is the newer one, writing all of it will tell.
+        return None
+
+
+def _write_difference(
+    turn: Turn, found: Difference, status: Status, online: Status, request: SyncRequest
+) -> SyncReport:
+    """Sets what has other values, takes away what is no longer there."""
+    written, deleted = found.rows.height, found.vanished.height
+    status = replace(status, rows=online.rows + found.appeared - deleted)
+    if not written and not deleted:
+        return _confirm(turn, status, request)
+    published = Published(written=written, deleted=deleted)
+    if not request.dry_run:
+        published = turn.publish(found.rows, found.vanished, status)
+    return _report("difference", status, published)
+
+
+def _write_all(
+    turn: Turn, reason: str, status: Status, snapshot: Snapshot, store: Store, online_store: OnlineStore, *, dry: bool
+) -> SyncReport:
+    """Writes every entity, and takes away the others that may be there."""
+    rows = snapshot.at(status.as_of)
+    status = replace(status, rows=rows.height)
+    vanished = _vanished(turn, snapshot, rows, store, status.as_of)
+    if not dry:
+        published = turn.publish(rows, vanished, status)
+    elif vanished is not None:
+        published = Published(written=rows.height, deleted=vanished.height)
+    else:
+        keys = rows.select(status.key_columns)
+        there = online_store.entity_hashes(snapshot.feature_name)
+        stay = set(keys.select(entity_key_hash_expr(keys.schema)).to_series())
+        published = Published(written=rows.height, deleted=len(set(() if there is None else there) - stay))
+    return replace(_report("full", status, published), reason=reason)
+
+
+def _report(mode: Mode, status: Status, published: Published) -> SyncReport:
+    return SyncReport(
+        mode=mode,
+        version=status.version,
+        as_of=status.as_of,
+        written=published.written,
+        deleted=published.deleted,
+        unchanged=status.rows - published.written,
+        bytes=published.bytes,
+    )
+
+
+def _vanished(turn: Turn, snapshot: Snapshot, rows: pl.DataFrame, store: Store, as_of: datetime) -> pl.DataFrame | None:
+    """The keys of the entities that are online and not among the rows; None where what is online cannot be told."""
+    online = turn.status
+    if online is None or (online.table_id, online.location) != (snapshot.table_id, snapshot.location):
+        return None
+    if (contents := online.contents) is None:
+        return None
+    try:
+        parts = [_absent(store, snapshot, rows, content, as_of) for content in contents]
     except StoreError:
         # Vacuumed, or otherwise lost.
         return None
-    keys = sorted(before.record.keys)
-    if keys == sorted(snapshot.record.keys):
-        # By text, as online: 123 and "123" are one entity.
-        texts = [[key_text_expr(key, of.schema[key]).alias(key) for key in keys] for of in (entities, frame)]
-        entities = entities.select(texts[0]).join(frame.select(texts[1]), on=keys, how="anti")
-    return Vanished(keys=entities, token=online.token)
+    if any(part.columns != parts[0].columns or part.schema != parts[0].schema for part in parts):
+        return None
+    return pl.concat(parts).unique()
 
 
-def _entities(snapshot: Snapshot, as_of: datetime) -> pl.DataFrame:
-    """The keys of every entity that is visible at an instant."""
-    timestamp, rows = snapshot.record.timestamp, snapshot.scan()
-    if timestamp is not None:
-        rows = rows.filter(pl.col(timestamp) <= pl.lit(as_of, INSTANT))
-    return snapshot.collect(rows.select(snapshot.record.keys).unique())
+def _absent(store: Store, snapshot: Snapshot, rows: pl.DataFrame, content: Content, as_of: datetime) -> pl.DataFrame:
+    """The keys of the entities of a content that are not among the rows."""
+    version, instant = content
+    if version == snapshot.delta_version and instant <= as_of:
+        # Within a version, an entity that was visible stays so.
+        return rows.select(snapshot.record.keys).clear()
+    before = store.open(snapshot.feature_name, version)
+    if before is None:
+        raise StoreError(f"Version {version} of {snapshot.feature_name!r} is gone.")
+    keys = list(before.record.keys)
+    entities = before.collect(before.scan(until=instant).select(keys).unique())
+    if sorted(keys) != sorted(snapshot.record.keys):
+        return entities
+    # By text, as online: 123 and "123" are one entity.
+    texts = [[key_text_expr(key, of.schema[key]).alias(key) for key in keys] for of in (entities, rows)]
+    return entities.select(texts[0]).join(rows.select(texts[1]), on=keys, how="anti")

@@ -4,7 +4,7 @@ import json
 import math
 import uuid
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from mlforge.errors import DataError, RequestError, StoreError
 from mlforge.online.codec import (
     SchemaMismatchError,
     decode,
+    decode_all,
     encode,
     encode_expr,
     schema_from_json,
     schema_to_json,
+    to_columns,
     to_frame,
 )
 
@@ -40,7 +42,7 @@ scalars: list[tuple[pl.DataType, st.SearchStrategy[Any]]] = [
     (pl.Boolean(), st.booleans()),
     (pl.Date(), st.dates()),
     (INSTANT, instants),
-    (pl.Decimal(38, 5), st.decimals(-(10**33) + 1, 10**33 - 1, places=5).map(lambda d: d.quantize(Decimal("0.00001")))),
+    (pl.Decimal(38, 5), st.integers(-(10**38) + 1, 10**38 - 1).map(lambda i: Decimal(i).scaleb(-5, Context(prec=38)))),
 ]
 
 
@@ -195,6 +197,26 @@ def test_damaged_values_are_an_error_that_names_the_key_and_never_missing(payloa
         decode(payload, what="mlforge:f:0123")
 
 
+DAMAGED = [b"", b"{", b"[1]", b"null", b"1.5", b"\xff", b'{"a":1},{"a":2}', b'{"a":1', b'"a":1}', b",", b"{}]", b"[{}"]
+
+
+@given(st.lists(st.none() | st.dictionaries(text, st.none() | st.integers(0, 9) | text, max_size=2), max_size=5))
+def test_many_values_at_once_are_what_each_is_alone(rows: list[dict[str, Any] | None]) -> None:
+    payloads = [None if row is None else encode(row) for row in rows]
+    assert decode_all(payloads, what=["key"] * len(rows)) == rows
+
+
+@given(st.lists(st.sampled_from([None, b"{}", b'{"a":1}', *DAMAGED]), max_size=5))
+def test_no_damage_hides_among_many_values_and_none_shifts_them(payloads: list[bytes | None]) -> None:
+    keys = [f"mlforge:f:{number:032}" for number in range(len(payloads))]
+    damaged = next((key for key, payload in zip(keys, payloads, strict=True) if payload in DAMAGED), None)
+    if damaged is None:
+        assert decode_all(payloads, what=keys) == [p if p is None else json.loads(p) for p in payloads]
+    else:
+        with pytest.raises(StoreError, match=f"{damaged} holds no JSON"):
+            decode_all(payloads, what=keys)
+
+
 MISFITS: list[tuple[pl.DataType, Any]] = [
     (pl.Int64(), 1.5),
     (pl.Int64(), 2.0),
@@ -232,10 +254,33 @@ def test_a_value_that_does_not_fit_the_schema_is_an_error_of_its_own(dtype: pl.D
         to_frame([{"amount": value}, None, {"amount": None}], {"amount": dtype})
 
 
+@pytest.mark.parametrize(("dtype", "value"), MISFITS, ids=str)
+def test_it_is_one_among_many_values_and_with_a_lenient_reader_too(dtype: pl.DataType, value: Any) -> None:
+    rows = [{"amount": None}] * 200 + [{"amount": value}]
+    with pytest.raises(SchemaMismatchError, match=r"'amount(\.a)?' is .*, but the store holds"):
+        to_frame(rows, {"amount": dtype})
+    with pytest.raises(SchemaMismatchError, match=r"'amount(\.a)?' is .*, but the store holds"):
+        to_columns(rows, {"amount": dtype}, lenient=True)
+
+
 @pytest.mark.parametrize("row", [{}, {"a": 1}, {"a": 1, "b": 2, "c": 3}, {"a": 1, "c": 2}])
 def test_other_columns_than_the_schema_are_an_error_that_names_them(row: Mapping[str, Any]) -> None:
     with pytest.raises(SchemaMismatchError, match=r"differ in '[abc]'"):
         to_frame([None, row], {"a": pl.Int64(), "b": pl.Int64()})
+
+
+@pytest.mark.parametrize("many", [1, 200])
+def test_a_lenient_reader_fills_in_and_leaves_out_columns(many: int) -> None:
+    rows: list[Mapping[str, Any] | None] = [{}, None, {"b": 2.5, "a": 1}, {"c": "x", "a": 3}] * many
+    columns = to_columns(rows, {"a": pl.Int64(), "b": pl.Float64()}, lenient=True)
+    assert pl.DataFrame(columns).rows() == [(None, None), (None, None), (1, 2.5), (3, None)] * many
+
+
+@pytest.mark.parametrize("many", [1, 200])
+def test_the_order_of_a_values_columns_does_not_matter(many: int) -> None:
+    schema = {"a": pl.Int64(), "b": pl.Float64(), "c": pl.String(), "d": pl.Boolean()}
+    row = {"d": True, "b": 2, "c": "x", "a": 3}
+    assert to_frame([row, None] * many, schema).rows() == [(3, 2.0, "x", True), (None,) * 4] * many
 
 
 def test_whole_numbers_and_shorter_decimals_fit() -> None:

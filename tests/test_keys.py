@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlforge.errors import DefinitionError, RequestError
@@ -17,6 +17,8 @@ from mlforge.online.keys import (
     check_prefix,
     entity_key_hash,
     entity_key_hash_expr,
+    entity_key_hashes,
+    frame_key_hashes,
     key_text,
     redis_key,
     redis_key_expr,
@@ -93,6 +95,48 @@ def test_key_order_does_not_matter(keys: dict[str, str], random: Any) -> None:
     names = list(keys)
     random.shuffle(names)
     assert entity_key_hash({name: keys[name] for name in names}) == entity_key_hash(keys)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["a", "é", "c"]), text | st.integers() | st.booleans(), min_size=1)))
+def test_many_entities_hash_as_each_does_alone(entities: list[dict[str, Any]]) -> None:
+    assert entity_key_hashes(entities) == [entity_key_hash(entity) for entity in entities]
+
+
+@given(st.lists(st.tuples(text, st.integers() | st.booleans(), text), max_size=9))
+def test_entities_of_the_same_columns_in_any_order_hash_as_each_does_alone(rows: list[tuple[Any, ...]]) -> None:
+    orders = ["é", "a", "b"], ["b", "é", "a"]
+    for columns in orders:
+        entities = [dict(zip(columns, row, strict=True)) for row in rows]
+        mixed = [dict(sorted(entity.items())) if number % 2 else entity for number, entity in enumerate(entities)]
+        assert entity_key_hashes(mixed) == [entity_key_hash(entity) for entity in entities]
+
+
+@pytest.mark.parametrize("wrong", [{"user_id": 1.5}, {"user_id": None}, {}, {"user_id": "\ud800"}, {1: "a"}, "user_id"])
+def test_one_wrong_entity_among_many_is_refused_as_alone(wrong: Any) -> None:
+    with pytest.raises(RequestError) as alone:
+        entity_key_hash(wrong)
+    for place in (0, 7, 19):
+        entities: list[Any] = [{"user_id": number} for number in range(20)]
+        entities[place] = wrong
+        with pytest.raises(RequestError) as among:
+            entity_key_hashes(entities)
+        assert str(among.value) == str(alone.value)
+
+
+@pytest.mark.parametrize("name", columns)
+def test_frames_of_any_height_hash_row_by_row(name: str) -> None:
+    dtype, values = columns[name]
+
+    @settings(max_examples=10)
+    @given(st.lists(values, min_size=1, max_size=3))
+    def check(column: list[Any]) -> None:
+        few = pl.DataFrame({"é": pl.Series(column, dtype=dtype), "b": pl.Series(column, dtype=dtype)})
+        for frame in (few, pl.concat([few] * 40), few.clear()):
+            lots = list(frame_key_hashes(frame, lot=7))
+            assert [key_hash for lot in lots for key_hash in lot] == hashes(frame)
+            assert {len(lot) for lot in lots[:-1]} <= {7}
+
+    check()
 
 
 def test_nanoseconds_count_as_their_microsecond() -> None:

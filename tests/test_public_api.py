@@ -27,10 +27,11 @@ NAMES = {
         "Rolling",
         "Source",
         "StoreError",
+        "UnavailableError",
         "feature",
     ],
     mlforge.store: ["LocalStore", "Snapshot", "Store"],
-    mlforge.online: ["EmbeddedStore", "OnlineStore", "RedisStore", "Status"],
+    mlforge.online: ["ClusterStore", "EmbeddedStore", "OnlineStore", "RedisStore", "Status"],
 }
 
 
@@ -63,7 +64,19 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str], dict[str, Any]]] = [
     ),
     (mlforge.Rolling, [], {"windows": NOTHING, "aggregations": NOTHING}),
     (Definitions, ["name"], {"name": None, "features": None, "store": None, "online_store": None, "as_of": None}),
-    (Definitions.build, ["features"], {"features": None, "online": False, "as_of": None, "force": False}),
+    *(
+        (
+            function,
+            ["features"],
+            {
+                **dict.fromkeys(("features", "as_of"), None),
+                **dict.fromkeys(("online", "force", "full", "allow_breaking", "dry_run"), False),
+            },
+        )
+        for function in (Definitions.build, Definitions.building)
+    ),
+    (Definitions.verify, ["features"], {"features": None, "as_of": None, "sample": None}),
+    (Definitions.status, ["features"], {"features": None}),
     (
         Definitions.get_training_data,
         ["features", "entity_df", "timestamp"],

@@ -11,18 +11,20 @@ import redis
 from deltalake import CommitProperties, DeltaTable
 
 import mlforge as mlf
-from mlforge import Definitions, StoreError
+from mlforge import Definitions, RequestError, StoreError, UnavailableError
 from mlforge.online import OnlineStore, RedisStore
-from mlforge.online.base import Published, Vanished
 from mlforge.online.keys import entity_key_hash, status_key
 from mlforge.store import LocalStore
 from mlforge.sync import SyncReport
+from publishing import publish
 from servers import Proxy, RedisServer
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 END = START + dt.timedelta(days=100)
 LATER = START + dt.timedelta(days=5_000)
 USERS = ["ann", "bob", "cid"]
+BACK = {"force": True}
+BREAKING = {"allow_breaking": True}
 
 
 class Shop:
@@ -51,18 +53,24 @@ class Shop:
         return Definitions("shop", features=[feature], store=store, online_store=self.online_store)
 
     def build(
-        self, users: list[Any] | None = None, *, as_of: dt.datetime = END, keys: list[str] | None = None, **other: Any
+        self,
+        users: list[Any] | None = None,
+        *,
+        as_of: dt.datetime = END,
+        keys: list[str] | None = None,
+        options: dict[str, bool] | None = None,
+        **other: Any,
     ) -> SyncReport:
         if users is not None:
             self.source(users)
-        (report,) = self.definitions(keys, **other).build(online=True, as_of=as_of)
+        (report,) = self.definitions(keys, **other).build(online=True, as_of=as_of, **(options or {}))
         assert report.online is not None
         return report.online
 
     def keys(self, feature_name: str = "spend") -> set[str]:
-        """What stands behind the feature's name in all keys but the status."""
+        """What stands behind the feature's name in all keys but the status and the lock."""
         start = f"{self.prefix}:{feature_name}:"
-        return {str(key).removeprefix(start) for key in self.client.keys(f"{start}*")} - {"status"}
+        return {str(key).removeprefix(start) for key in self.client.keys(f"{start}*")} - {"status", "lock"}
 
     def scans(self) -> int:
         """How many SCANs the server has seen."""
@@ -89,7 +97,7 @@ def test_an_entity_whose_rows_left_the_source_goes(shop: Shop) -> None:
     assert (first.written, first.deleted) == (3, 0)
     scans = shop.scans()
     second = shop.build(["ann", "cid"])
-    assert (second.written, second.deleted) == (2, 1)
+    assert (second.mode, second.written, second.deleted, second.unchanged) == ("difference", 0, 1, 2)
     assert shop.keys() == hashes(["ann", "cid"])
     assert shop.online_store.read("spend", {"user": "bob"}) is None
     assert state(shop) == "complete"
@@ -102,17 +110,17 @@ def test_all_entities_may_go(shop: Shop) -> None:
     users = [f"u{number}" for number in range(1_234)]
     shop.build(users, as_of=LATER)
     assert shop.keys() == hashes(users)
-    assert shop.build(as_of=START - dt.timedelta(days=1)).deleted == 1_234
+    assert shop.build(as_of=START - dt.timedelta(days=1), options=BACK).deleted == 1_234
     assert shop.keys() == set()
 
 
 def test_entities_that_an_older_instant_does_not_show_go_and_come_back(shop: Shop) -> None:
     shop.build(USERS)
     scans = shop.scans()
-    assert shop.build(as_of=START + dt.timedelta(hours=1)).deleted == 2
+    assert shop.build(as_of=START + dt.timedelta(hours=1), options=BACK).deleted == 2
     assert shop.keys() == hashes(["ann"])
     later = shop.build(as_of=END)
-    assert (later.written, later.deleted) == (3, 0)
+    assert (later.written, later.deleted, later.unchanged) == (2, 0, 1)
     assert shop.keys() == hashes(USERS)
     assert shop.scans() == scans
 
@@ -133,17 +141,17 @@ def test_entities_of_other_key_columns_go(shop: Shop) -> None:
     assert shop.keys() == {entity_key_hash({"user": user, "shop": "s"}) for user in USERS}
     assert shop.build(keys=["shop", "user"]).deleted == 0
     assert len(shop.keys()) == 3
-    assert shop.build().deleted == 3
+    assert shop.build(options=BREAKING).deleted == 3
     assert shop.keys() == hashes(USERS)
     assert shop.scans() == scans
 
 
 def test_entities_stay_when_only_the_dtype_of_their_key_changes(shop: Shop) -> None:
     shop.build([1, 2, 3])
-    report = shop.build(["1", "3", "x"])
+    report = shop.build(["1", "3", "x"], options=BREAKING)
     assert (report.written, report.deleted) == (3, 1)
     assert shop.keys() == hashes(["1", "3", "x"])
-    assert shop.build([3, 4]).deleted == 2
+    assert shop.build([3, 4], options=BREAKING).deleted == 2
     assert shop.keys() == hashes([3, 4])
 
 
@@ -158,7 +166,7 @@ def test_an_entity_that_went_is_null_in_a_frame_of_a_later_definition(shop: Shop
         return df.select("user", "ts", total=pl.col("amount").cast(pl.String))
 
     changed = Definitions("shop", features=[spend], store=defs.store, online_store=shop.online_store)
-    changed.build(online=True, as_of=END)
+    changed.build(online=True, as_of=END, allow_breaking=True)
     for project in (changed, defs):
         found = project.get_online_features(["spend"], [{"user": "bob"}, {"user": "ann"}])
         assert found.to_dicts() == [{"user": "bob", "total": None}, {"user": "ann", "total": "1.5"}]
@@ -170,15 +178,14 @@ def test_a_build_after_an_unfinished_one_leaves_exactly_its_entities(
     old = [f"old{number}" for number in range(3_000)]
     new = [f"new{number}" for number in range(3_000)]
     shop.build(old, as_of=LATER)
-    status = shop.online_store.status("spend")
-    assert status is not None
-    frame = pl.DataFrame({"user": new, "amount": [2.5] * 3_000})
+    direct = shop.online_store
     with (
         Proxy(server=redis_server, after=100_000, act=lambda: None, cut=True) as proxy,
-        RedisStore(proxy.host, proxy.port, prefix=redis_prefix) as store,
+        RedisStore(proxy.host, proxy.port, prefix=redis_prefix, retry_seconds=0, lock_seconds=1) as shop.online_store,
         pytest.raises(StoreError, match="cannot be reached"),
     ):
-        store.publish("spend", frame, status, Vanished(keys=pl.DataFrame({"user": old}), token=status.token))
+        shop.build(new, as_of=LATER)
+    shop.online_store = direct
     assert state(shop) == "writing"
     assert hashes(old) < shop.keys() < hashes(old + new)
     report = shop.build(["ann", "new1"], as_of=LATER)
@@ -200,14 +207,14 @@ def test_entities_written_by_hand_go(shop: Shop, built_before: bool) -> None:
     assert state(shop) == "complete"
 
 
-@pytest.mark.parametrize("damage", ["deleted", "damaged", "of another codec"])
+@pytest.mark.parametrize("damage", ["deleted", "damaged"])
 def test_entities_go_where_the_status_says_nothing(shop: Shop, damage: str) -> None:
     shop.build(USERS)
     key = status_key(shop.prefix, "spend")
     if damage == "deleted":
         shop.client.delete(key)
     else:
-        shop.client.hset(key, "delta_version" if damage == "damaged" else "codec", "x" if damage == "damaged" else "99")
+        shop.client.hset(key, "delta_version", "x")
     scans = shop.scans()
     assert shop.build(["bob"]).deleted == 2
     assert shop.scans() > scans
@@ -234,7 +241,10 @@ def test_entities_of_a_table_that_went_another_way_elsewhere_go(shop: Shop) -> N
     shop.store = shop.folder / "copy"
     shop.source(["bob"])
     shop.definitions().build()
-    assert shop.build(["bob", "dan"]).deleted == 2
+    with pytest.raises(RequestError, match=r"'spend' is online from '.*/store/spend', not from '.*/copy/spend'"):
+        shop.build(["bob", "dan"])
+    report = shop.build(["bob", "dan"], options=BACK)
+    assert (report.mode, report.reason, report.deleted) == ("full", "the table has moved", 2)
     assert shop.keys() == hashes(["bob", "dan"])
 
 
@@ -260,42 +270,24 @@ def test_entities_of_a_version_whose_log_is_gone_go(shop: Shop) -> None:
     assert shop.keys() == hashes(["bob"])
 
 
-def test_what_somebody_else_published_meanwhile_goes(shop: Shop) -> None:
-    shop.build(USERS)
-    status = shop.online_store.status("spend")
-    assert status is not None
-    frame = pl.DataFrame({"user": ["eve", "fay"], "amount": [1.0, 2.0]})
-    vanished = Vanished(keys=pl.DataFrame({"user": USERS}), token=status.token)
-    assert shop.online_store.publish("spend", frame, status, vanished) == Published(written=2, deleted=3)
-    # Told from the status before, which is not there any more.
-    assert shop.online_store.publish("spend", frame[:1], status, vanished) == Published(written=1, deleted=1)
-    assert shop.keys() == hashes(["eve"])
-
-
-def test_a_write_by_hand_at_any_moment_of_a_publish_leaves_nothing_behind_unsaid(
+def test_a_write_by_hand_at_any_moment_of_a_sync_leaves_nothing_behind_unsaid(
     shop: Shop, redis_server: RedisServer
 ) -> None:
-    endings = set()
-    for after in range(100, 2_500, 40):
+    direct, endings = shop.online_store, set()
+    for after in range(100, 4_000, 150):
         shop.build(["ann"])
-        status = shop.online_store.status("spend")
-        assert status is not None
-        frame = pl.DataFrame({"user": ["bob"], "amount": [1.0]})
-        vanished = Vanished(keys=pl.DataFrame({"user": ["ann"]}), token=status.token)
         with (
-            Proxy(
-                server=redis_server, after=after, act=lambda: shop.online_store.write("spend", {"user": "zoe"}, {})
-            ) as proxy,
-            RedisStore(proxy.host, proxy.port, prefix=shop.prefix) as store,
+            Proxy(server=redis_server, after=after, act=lambda: direct.write("spend", {"user": "zoe"}, {})) as proxy,
+            RedisStore(proxy.host, proxy.port, prefix=shop.prefix, retry_seconds=0) as shop.online_store,
         ):
             try:
-                store.publish("spend", frame, status, vanished)
-                ending = "published"
-            except StoreError as error:
-                ending = "just changed" if "just changed" in str(error) else "dirty"
+                ending = shop.build(["bob"]).mode
+            except UnavailableError:
+                ending = "refused"
+        shop.online_store = direct
         assert shop.keys() == hashes(["bob"]) if state(shop) == "complete" else state(shop) == "dirty"
         endings.add((ending, state(shop)))
-    assert endings >= {("published", "complete"), ("just changed", "dirty"), ("dirty", "dirty")}
+    assert endings >= {("full", "complete"), ("difference", "complete"), ("refused", "dirty")}
 
 
 def test_an_entity_that_is_published_is_never_taken_away(shop: Shop) -> None:
@@ -303,8 +295,9 @@ def test_an_entity_that_is_published_is_never_taken_away(shop: Shop) -> None:
     status = shop.online_store.status("spend")
     assert status is not None
     frame = pl.DataFrame({"user": USERS, "amount": [1.0, 2.0, 3.0]})
-    vanished = Vanished(keys=pl.DataFrame({"user": [*USERS, None]}), token=status.token)
-    assert shop.online_store.publish("spend", frame, status, vanished) == Published(written=3, deleted=0)
+    vanished = pl.DataFrame({"user": [*USERS, None]})
+    published = publish(shop.online_store, "spend", frame, status, vanished)
+    assert (published.written, published.deleted) == (3, 0)
     assert shop.keys() == hashes(USERS)
 
 
@@ -314,7 +307,6 @@ def test_keys_of_others_are_never_touched(shop: Shop, redis_server: RedisServer,
         f"{shop.prefix}:spend:{rest}"
         for rest in (
             "notahash",
-            "lock",
             "0" * 31,
             "0" * 33,
             "0" * 32 + ":x",

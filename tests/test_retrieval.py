@@ -218,6 +218,23 @@ def test_columns_can_be_chosen(make: Make) -> None:
         definitions.get_training_data({"user": ["z"]}, asked)
 
 
+def test_single_columns_are_named_with_their_feature(make: Make) -> None:
+    rows = pl.DataFrame({"user_id": ["a"], "x": [1], "y": [2]})
+    definitions = make(feature("user", rows), feature("other", rows.rename({"x": "p", "y": "q"})))
+    asked = pl.DataFrame({"user_id": ["a"]})
+    for selection, columns in (
+        (["user:y"], ["y"]),
+        (["user:y", "other", "user:x"], ["y", "x", "p", "q"]),
+        (["other:q", "user"], ["q", "x", "y"]),
+        (["user:y", "user"], ["x", "y"]),
+    ):
+        assert definitions.get_training_data(selection, asked).columns == ["user_id", *columns]
+    with pytest.raises(RequestError, match="Feature 'user' has no column 'z'; known: 'x', 'y'"):
+        definitions.get_training_data(["user:z"], asked)
+    with pytest.raises(RequestError, match="There is no feature 'usr'; did you mean 'user'"):
+        definitions.get_training_data(["usr:x"], asked)
+
+
 @pytest.mark.parametrize(
     "times",
     [

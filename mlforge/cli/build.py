@@ -1,4 +1,4 @@
-"""`mlforge build`: computes features, and copies them online."""
+"""`mlforge build`: computes features, and syncs them online."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 EXAMPLES = """Examples:
   mlforge build
   mlforge build --features user_spend,store_sales --online
-  mlforge build --online --as-of 2018-01-02T00:00:00Z"""
+  mlforge build --online --as-of 2018-01-02T00:00:00Z
+  mlforge build --online --dry-run"""
 
 
 def register(app: App) -> None:
@@ -26,19 +27,28 @@ def build(
     online: bool = False,
     as_of: str | None = None,
     force: bool = False,
+    full: bool = False,
+    allow_breaking: bool = False,
+    dry_run: bool = False,
     definitions: str | None = None,
     json: bool = False,
 ) -> int:
-    """Compute features offline and, with --online, copy the values that hold now to the online store.
+    """Compute features offline and, with --online, make the online store hold the values that hold now.
 
-    A feature whose data and definition have not changed is skipped, but still copied online: time moves its windows.
+    A feature whose data and definition have not changed is skipped, but still synced online: time moves its windows.
+    Online, only what differs is written, unless what is there cannot be relied on. The exit code is 1 where what is
+    online is of a later version or instant, so that the sync was refused.
 
     Args:
         features: Which features, separated by commas or given several times; all by default.
-        online: Copy to the online store as well.
+        online: Sync the online store as well.
         as_of: The instant whose values go online, in ISO 8601 (UTC unless it says otherwise); by default the as_of
             of the Definitions, or else now.
-        force: Compute even where neither the data nor the definition has changed.
+        force: Compute even where neither the data nor the definition has changed; online, go back to an earlier
+            version or instant, or take over what another project has written.
+        full: Write every entity online, not only those whose values differ.
+        allow_breaking: Go online although columns that are there went away or have other types.
+        dry_run: Build and write nothing; show what a sync of the version that is built would do.
         definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
             [tool.mlforge], or else ./definitions.py.
         json: Print the reports as one JSON array.
@@ -47,21 +57,31 @@ def build(
         from mlforge import loader
         from mlforge.errors import MlforgeError, RequestError
 
-        if as_of is not None and not online:
-            raise RequestError("--as-of says what goes online: write --online as well.")
+        options = {
+            "as-of": as_of is not None,
+            "full": full,
+            "allow-breaking": allow_breaking,
+            "dry-run": dry_run,
+        }
+        if not online and (given := [name for name, there in options.items() if there]):
+            raise RequestError(f"--{given[0]} is about what goes online: write --online as well.")
         defs = loader.find(definitions)
-        # Once, so that all features hold at the same instant.
-        moment = defs.now(as_of)
-        asked = [name.strip() for part in features or [] for name in part.split(",")]
-        names = [defs.feature(name).name for name in dict.fromkeys(asked or defs.features)]
-        if not names:
-            raise RequestError(f"{defs.name!r} has no features to build: write one with @mlf.feature.")
+        names = output.names(features) or list(defs.features)
+        building = defs.building(
+            names,
+            online=online,
+            as_of=as_of,
+            force=force,
+            full=full,
+            allow_breaking=allow_breaking,
+            dry_run=dry_run,
+        )
     reports: list[BuildReport] = []
     try:
         for number, name in enumerate(names, start=1):
             with output.working(f"building {name} ({number} of {len(names)})"):
                 try:
-                    reports += defs.build(features=[name], online=online, as_of=moment, force=force)
+                    reports.append(next(building))
                 except MlforgeError as error:
                     if repr(name) not in f"{error}{getattr(error, '__notes__', '')}":
                         error.add_note(f"(Feature {name!r}.)")
@@ -69,7 +89,7 @@ def build(
     finally:
         # What was done before a failure is done: it is shown whatever comes after.
         _render(reports, json=json)
-    return 0
+    return int(any(report.online is not None and report.online.mode == "stale" for report in reports))
 
 
 def _render(reports: "list[BuildReport]", *, json: bool) -> None:
@@ -92,17 +112,23 @@ def _table(reports: "list[BuildReport]") -> None:
     moments = {output.moment(report.online.as_of) for report in reports if report.online}
     hidden = {
         "left out": not any(report.left_out for report in reports),
-        "online": not moments,
         "removed": not any(report.online.deleted for report in reports if report.online),
+        "kept": not any(report.online.unchanged for report in reports if report.online),
         "as of": len(moments) < 2,
-    }
-    numbers = {"rows", "left out", "online", "removed", "seconds"}
+    } | dict.fromkeys(("online", "written") if not moments else (), True)
+    numbers = {"rows", "left out", "written", "removed", "kept", "seconds"}
     rows = [{name: cell for name, cell in _row(report).items() if not hidden.get(name)} for report in reports]
     columns = {name: "right" if name in numbers else "left" for name in rows[0]}
     output.write_table(columns, [list(row.values()) for row in rows])
+    dry = any(report.online.dry_run for report in reports if report.online)
     if len(moments) == 1:
-        output.write(f"What is online holds as of {moments.pop()}.")
+        output.write(f"What {'would be' if dry else 'is'} online holds as of {moments.pop()}.")
+    if dry:
+        output.write("Nothing was built or written: this is what a sync would do.")
     for report in reports:
+        if report.online is not None and report.online.reason:
+            what = "refused" if report.online.mode == "stale" else "everything is written"
+            output.write(f"{report.feature}: {what}, since {report.online.reason}.")
         for check in report.checks:
             if not check.passed:
                 examples = "; ".join(str(dict(example)) for example in check.examples)
@@ -113,6 +139,7 @@ def _table(reports: "list[BuildReport]") -> None:
 
 
 def _row(report: "BuildReport") -> dict[str, str]:
+    online = report.online
     return {
         "feature": report.feature,
         "outcome": report.outcome,
@@ -120,9 +147,11 @@ def _row(report: "BuildReport") -> dict[str, str]:
         "rows": f"{report.rows:,}",
         "left out": f"{report.left_out:,}",
         "checks": _verdict(report),
-        "online": f"{report.online.written:,}" if report.online else "-",
-        "removed": f"{report.online.deleted:,}" if report.online else "-",
-        "as of": output.moment(report.online.as_of) if report.online else "-",
+        "online": online.mode if online else "-",
+        "written": f"{online.written:,}" if online else "-",
+        "removed": f"{online.deleted:,}" if online else "-",
+        "kept": f"{online.unchanged:,}" if online else "-",
+        "as of": output.moment(online.as_of) if online else "-",
         "seconds": f"{report.seconds:.1f}",
     }
 

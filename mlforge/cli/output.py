@@ -54,6 +54,15 @@ def write_table(columns: Mapping[str, str], rows: Sequence[Sequence[str]]) -> No
     write("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
+def names(features: Sequence[str] | None) -> list[str]:
+    """Names as they are typed: separated by commas or given several times.
+
+    >>> names(["user_spend,store_sales", "user_spend"])
+    ['user_spend', 'store_sales']
+    """
+    return list(dict.fromkeys(name.strip() for part in features or [] for name in part.split(",")))
+
+
 def complain(text: str) -> None:
     """Says on stderr, in one line, what is no result."""
     print(f"mlforge: {' '.join(text.split())}", file=sys.stderr)

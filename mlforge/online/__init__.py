@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlforge.online.base import OnlineStore
+    from mlforge.online.cluster import ClusterStore
     from mlforge.online.embedded import EmbeddedStore
     from mlforge.online.redis import RedisStore
     from mlforge.online.status import Status
 
-__all__ = ["EmbeddedStore", "OnlineStore", "RedisStore", "Status"]
+__all__ = ["ClusterStore", "EmbeddedStore", "OnlineStore", "RedisStore", "Status"]
 
 _MODULES = {
+    "ClusterStore": "mlforge.online.cluster",
     "EmbeddedStore": "mlforge.online.embedded",
     "OnlineStore": "mlforge.online.base",
     "RedisStore": "mlforge.online.redis",

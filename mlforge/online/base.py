@@ -1,28 +1,18 @@
 """What an online store can do: four methods to write, and what mlforge builds on them."""
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from mlforge.errors import RequestError
 from mlforge.online.status import Status
 
 SLICE_ROWS = 20_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vanished:
-    """The entities that are online and will not be.
-
-    Attributes:
-        keys: Their key columns, maybe others than those of what is published.
-        token: That of the status that says what is online; once another one is there, this is out of date.
-    """
-
-    keys: pl.DataFrame
-    token: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +22,90 @@ class Published:
     Attributes:
         written: How many entities were written.
         deleted: How many were taken away.
+        bytes: How many bytes of commands that took; 0 where the store does not count them.
     """
 
     written: int
     deleted: int
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a lookup found for one feature.
+
+    Attributes:
+        rows: The values in the order they were asked for; None where there are none.
+        schema: The value columns and their offline dtypes; None if the store does not know them.
+        settled: Whether all values have that schema; False while a sync rewrites them, so that some may still have
+            the columns of the version before.
+    """
+
+    rows: Sequence[dict[str, Any] | None]
+    schema: Mapping[str, pl.DataType] | None
+    settled: bool = True
+
+
+class Turn:
+    """One sync's turn at a feature, in which no other sync writes it; made by `OnlineStore.turn`.
+
+    This one is for a store that has just the four methods: it knows nothing and writes everything.
+
+    Attributes:
+        status: What the store says that it holds; None if it does not say.
+        doubt: Why that cannot be relied on, so that everything has to be written; None if it can.
+    """
+
+    status: Status | None = None
+    doubt: str | None = "the store keeps no status"
+
+    def __init__(self, store: "OnlineStore", feature_name: str) -> None:
+        self._store = store
+        self._feature_name = feature_name
+
+    def publish(self, rows: pl.DataFrame, vanished: pl.DataFrame | None, status: Status) -> Published:
+        """Write rows and take entities away, so that the store holds what the status says.
+
+        The four methods cannot delete: on these alone, as here, what vanished stays.
+
+        Args:
+            rows: One row an entity: the key columns and the value columns of the status, in their offline dtypes. A
+                row with a null key belongs to no entity and is left out.
+            vanished: The key columns, maybe others than those of the status, of entities that are there and shall
+                not be; those that are among `rows` stay. None: it is not known what is there; `rows` are all that
+                shall be, and the store has to look for the others.
+            status: What the store holds afterwards. A store that keeps a status writes it before the first value as
+                `writing` and after the last one as `complete`; it fills in what only the store knows.
+
+        Raises:
+            UnavailableError: The store was lost on the way; a new turn may succeed.
+            StoreError: The store refuses. What is there then is unfinished, and the status says so.
+        """
+        keys = list(status.key_columns)
+        present = rows.select(*keys, *status.schema).drop_nulls(keys)
+        for part in present.iter_slices(SLICE_ROWS):
+            self._store.write_batch(self._feature_name, part.to_dicts(), keys)
+        return Published(written=present.height, deleted=0)
+
+    def confirm(self, status: Status) -> None:
+        """Record that what is there is also what this status says, without touching a value.
+
+        Raises:
+            UnavailableError: As for `publish`.
+            StoreError: As for `publish`.
+        """
+
+    def clear(self) -> int:
+        """Take away all entities and the status.
+
+        Returns:
+            How many entities there were.
+
+        Raises:
+            RequestError: The store cannot delete.
+            StoreError: As for `publish`.
+        """
+        raise RequestError(f"A {type(self._store).__name__} cannot delete: it does not say how.")
 
 
 class OnlineStore(ABC):
@@ -43,7 +113,14 @@ class OnlineStore(ABC):
 
     A subclass that implements the four abstract methods works with everything in mlforge. The others have defaults
     on top of these four; a store overrides what it can do better.
+
+    Attributes:
+        retry_seconds: For how long a sync that has lost the store on the way begins again from the status.
+        ttl: After how many seconds values go away; None keeps them.
     """
+
+    retry_seconds: float = 0.0
+    ttl: int | None = None
 
     @abstractmethod
     def write(self, feature_name: str, entity_keys: dict[str, str], values: dict[str, Any]) -> None:
@@ -99,41 +176,99 @@ class OnlineStore(ABC):
             for feature_name, entities in requests.items()
         }
 
-    def publish(
-        self, feature_name: str, frame: pl.DataFrame, status: Status, vanished: Vanished | None = None
-    ) -> Published:
-        """Write every row of a frame, and take away the entities that are not in it.
+    def lookup(self, requests: Mapping[str, pl.DataFrame], *, refresh: bool = False) -> dict[str, Found]:
+        """The values of several features for frames of entities, with their schemas.
 
-        The four methods cannot delete: on these alone, as here, `vanished` is passed over and all entities stay.
+        Args:
+            requests: For every feature the key columns of the entities, without nulls.
+            refresh: Read the schemas again as well, instead of answering from what was read before.
+
+        Raises:
+            RequestError: As for `read`.
+            StoreError: As for `read`.
+        """
+        rows = self.read_features({name: keys.to_dicts() for name, keys in requests.items()})
+        found = {}
+        for name in requests:
+            status = self.status(name)
+            known = status is not None and status.synced
+            found[name] = Found(
+                rows=rows[name],
+                schema=status.schema if status is not None and known else None,
+                settled=status is None or status.state != "writing",
+            )
+        return found
+
+    async def aread(self, feature_name: str, entity_keys: dict[str, str]) -> dict[str, Any] | None:
+        """`read` without holding up the event loop."""
+        return await asyncio.to_thread(self.read, feature_name, entity_keys)
+
+    async def aread_batch(self, feature_name: str, entity_keys: list[dict[str, str]]) -> list[dict[str, Any] | None]:
+        """`read_batch` without holding up the event loop."""
+        return await asyncio.to_thread(self.read_batch, feature_name, entity_keys)
+
+    async def aread_features(
+        self, requests: Mapping[str, Sequence[Mapping[str, Any]]]
+    ) -> dict[str, list[dict[str, Any] | None]]:
+        """`read_features` without holding up the event loop."""
+        return await asyncio.to_thread(self.read_features, requests)
+
+    async def alookup(self, requests: Mapping[str, pl.DataFrame], *, refresh: bool = False) -> dict[str, Found]:
+        """`lookup` without holding up the event loop."""
+        return await asyncio.to_thread(self.lookup, requests, refresh=refresh)
+
+    @contextmanager
+    def turn(self, feature_name: str, *, writing: bool = True) -> Generator[Turn]:
+        """A turn at a feature: until its end no other sync of the feature writes.
 
         Args:
             feature_name: The feature.
-            frame: One row an entity: the key columns and the value columns of the status, in their offline dtypes. A
-                row with a null key belongs to no entity and is left out.
-            status: What the frame is. A store that keeps a status writes it before the first value as `writing` and
-                after the last one as `complete`; it fills in what only the store knows.
-            vanished: What is to be taken away; None: not known, so the store has to look for itself.
+            writing: False only looks: nothing is locked, and nothing may be published.
 
         Raises:
-            StoreError: The store cannot be reached or refuses, or somebody else wrote at the same time. What is
-                there then is unfinished, and the status says so where the store keeps one.
+            UnavailableError: The store cannot be reached or was lost, or somebody else's turn does not end.
+            StoreError: The store refuses.
         """
-        keys = list(status.key_columns)
-        rows = frame.select(*keys, *status.schema).drop_nulls(keys)
-        for part in rows.iter_slices(SLICE_ROWS):
-            self.write_batch(feature_name, part.to_dicts(), keys)
-        return Published(written=rows.height, deleted=0)
+        yield Turn(self, feature_name)
 
     def status(self, feature_name: str) -> Status | None:
         """What is in the store for a feature; None if nothing is, or the store does not keep account."""
         return None
 
-    def schema(self, feature_name: str, *, refresh: bool = False) -> dict[str, pl.DataType] | None:
-        """The value columns of a feature and their offline dtypes, or None if the store does not know them.
+    def entity_hashes(self, feature_name: str) -> pl.Series | None:
+        """The key hashes of all entities that are there, found by looking through the whole store.
+
+        Returns:
+            Strings of 32 hex digits (see `mlforge.online.keys`), each once; None if the store cannot list them.
+        """
+        return None
+
+    def bytes_per_entity(self, feature_name: str, entities: pl.DataFrame) -> float | None:
+        """How much memory one of these entities takes on average; None if none is there or the store cannot say.
 
         Args:
             feature_name: The feature.
-            refresh: Ask the store again instead of answering from what was read before.
+            entities: The key columns of some entities, without nulls.
         """
-        status = self.status(feature_name)
-        return status.schema if status is not None and status.synced else None
+        return None
+
+    def distrust(self, feature_name: str, token: str) -> bool:
+        """Mark the status `dirty`, so that the next sync writes everything, if the token is still its own.
+
+        Returns:
+            Whether it is marked.
+        """
+        return False
+
+    def clear(self, feature_name: str) -> int:
+        """Take away all entities of a feature, and its status.
+
+        Returns:
+            How many entities there were.
+
+        Raises:
+            RequestError: The store cannot delete.
+            StoreError: The store cannot be reached or refuses; the status then says that it is unfinished.
+        """
+        with self.turn(feature_name) as turn:
+            return turn.clear()

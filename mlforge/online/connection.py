@@ -1,7 +1,5 @@
-"""How redis-py is reached: its import, the parts of a URL, a client, its errors in our words."""
+"""How redis-py is reached: its import, the parts of a URL, its errors in our words."""
 
-import datetime as dt
-import math
 import re
 from collections.abc import Mapping
 from importlib import import_module
@@ -9,7 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from mlforge.errors import DefinitionError, StoreError
+from mlforge.errors import DefinitionError, StoreError, UnavailableError
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -20,6 +18,9 @@ _ARGUMENTS = {name: name for name in ("host", "port", "db", "username", "passwor
     "socket_timeout": "timeout",
     "socket_connect_timeout": "connect_timeout",
 }
+
+# What a server answers that is starting, failing over, or being set up again.
+_PASSING = ("LOADING", "NOREPLICAS")
 
 
 def redis_package() -> ModuleType:
@@ -71,12 +72,21 @@ def settings_from_url(url: str) -> dict[str, Any]:
     return {"ssl": ssl, "ssl_options": ssl_options} | {_ARGUMENTS[name]: value for name, value in others.items()}
 
 
-def store_error(error: Exception, client: "Redis") -> StoreError:
-    """What went wrong between a client and its server, for whoever runs it; without the client's password."""
+def store_error(error: Exception, client: "Redis | Mapping[str, Any]") -> StoreError:
+    """What went wrong between a client and its server, for whoever runs it; without the client's password.
+
+    Args:
+        error: What redis-py has raised.
+        client: Whose server it is, or redis-py's settings for it.
+    """
     from redis import exceptions
 
-    settings = client.connection_pool.connection_kwargs
-    where = settings.get("path") or f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
+    if isinstance(client, Mapping):
+        settings, service = client, None
+    else:
+        settings = client.connection_pool.connection_kwargs
+        service = getattr(client.connection_pool, "service_name", None)
+    where = settings.get("path") or service or f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
     text = str(error).rstrip(".")
     # Servers echo the arguments of commands that they do not know.
     if password := settings.get("password"):
@@ -89,74 +99,20 @@ def store_error(error: Exception, client: "Redis") -> StoreError:
         return StoreError(f"Redis at {where} does not allow this user {what}: extend the user's ACL rule.")
     if isinstance(error, exceptions.TimeoutError):
         waits = f"connect {settings.get('socket_connect_timeout')} s, answer {settings.get('socket_timeout')} s"
-        return StoreError(f"Redis at {where} did not answer in time ({waits}).")
+        return UnavailableError(f"Redis at {where} did not answer in time ({waits}).")
+    passing = (exceptions.ReadOnlyError, exceptions.AskError, exceptions.TryAgainError, exceptions.ClusterDownError)
+    if isinstance(error, (*passing, exceptions.MasterDownError)) or text.startswith(_PASSING):
+        return UnavailableError(f"Redis at {where} takes no writes at the moment: {text}.")
     if isinstance(error, exceptions.ResponseError):
         return StoreError(f"Redis at {where} refused: {text}.")
-    return StoreError(f"Redis at {where} cannot be reached: {text}.")
+    return UnavailableError(f"Redis at {where} cannot be reached: {text}.")
 
 
 def shown(client: "Redis") -> str:
     """Where a client connects to, without its credentials: the beginning of a repr."""
     kwargs = client.connection_pool.connection_kwargs
+    if service := getattr(client.connection_pool, "service_name", None):
+        return f"service={service!r}, db={kwargs.get('db', 0)}"
     if kwargs.get("path"):
         return f"unix_socket_path={kwargs['path']!r}, db={kwargs.get('db', 0)}"
     return f"host={kwargs.get('host', 'localhost')!r}, port={kwargs.get('port', 6379)}, db={kwargs.get('db', 0)}"
-
-
-def whole_seconds(ttl: int | dt.timedelta | None) -> int | None:
-    """A time to live in seconds.
-
-    Raises:
-        DefinitionError: It is not a whole number of seconds from 1.
-    """
-    seconds = ttl.total_seconds() if isinstance(ttl, dt.timedelta) else ttl
-    if seconds is None:
-        return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds != int(seconds) or seconds < 1:
-        raise DefinitionError(f"{ttl!r} is not a ttl: write whole seconds from 1, as in ttl=86400.")
-    return int(seconds)
-
-
-def make_client(config: Mapping[str, Any]) -> "Redis":
-    """A client for the arguments of a `RedisStore`; it connects when it is first used.
-
-    Raises:
-        DefinitionError: An argument cannot be right.
-    """
-    from redis import Redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    socket, host, port, db = (config[name] for name in ("unix_socket_path", "host", "port", "db"))
-    if not isinstance(host, str) or not host:
-        raise DefinitionError(f"{host!r} is not a host: write a name or an address, as in 'localhost'.")
-    if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
-        raise DefinitionError(f"{port!r} is not a port: write a number from 1 to 65535.")
-    if isinstance(db, bool) or not isinstance(db, int) or db < 0:
-        raise DefinitionError(f"{db!r} is not a database: write a number from 0.")
-    for name in ("username", "password"):
-        if not isinstance(config[name], str | None):
-            raise DefinitionError(f"The {name} of a RedisStore is a string, not a {type(config[name]).__name__}.")
-    for name in ("connect_timeout", "timeout"):
-        seconds = config[name]
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-            raise DefinitionError(f"{seconds!r} is not a {name}: write seconds above 0.")
-    odd = [name for name in config["ssl_options"] if not name.startswith("ssl_")]
-    if odd or (config["ssl_options"] and not config["ssl"]):
-        raise DefinitionError("ssl_options are redis-py's ssl_* settings, and need ssl=True.")
-    return Redis(
-        host=host,
-        port=port,
-        unix_socket_path=socket,
-        db=db,
-        username=config["username"],
-        password=config["password"],
-        ssl=config["ssl"],
-        socket_connect_timeout=config["connect_timeout"],
-        socket_timeout=config["timeout"],
-        # One round trip less for every connection than RESP3, and it is all that older servers have.
-        protocol=2,
-        # A write that is sent again by itself may land on a server that has lost all before it.
-        retry=Retry(NoBackoff(), 0),
-        **config["ssl_options"],
-    )

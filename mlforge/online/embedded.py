@@ -1,9 +1,11 @@
 """The online store that needs no server of its own: a folder, and a `valkey-server` for as long as it is used."""
 
+import asyncio
 import datetime as dt
 import os
 import socket
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +16,8 @@ from mlforge.online.server import SOCKET, EmbeddedServer
 
 if TYPE_CHECKING:
     from redis import Redis
+    from redis.asyncio import Redis as AsyncRedis
+    from redis.asyncio.connection import UnixDomainSocketConnection as AsyncUnixConnection
     from redis.connection import UnixDomainSocketConnection
 
 CONNECT_SECONDS = 5.0
@@ -42,6 +46,9 @@ class EmbeddedStore(RedisStore):
     Raises:
         DefinitionError: An argument cannot be right, or the redis package is not installed.
     """
+
+    # Whatever its append-only file has lost at the end, the rest is as it was acknowledged, in order.
+    _keeps_data = True
 
     def __init__(
         self, path: str | os.PathLike[str], ttl: int | dt.timedelta | None = None, *, prefix: str = "mlforge"
@@ -78,34 +85,35 @@ class EmbeddedStore(RedisStore):
         self._server.leave()
 
     def _new_client(self) -> "Redis":
-        return _client(self._server)
+        from redis import ConnectionPool, Redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        retry = Retry(NoBackoff(), 0)
+        return Redis(connection_pool=ConnectionPool(_connection_class(), retry=retry, **_settings(self._server)))
+
+    def _async_client(self) -> "Callable[[], AsyncRedis]":
+        return partial(_async_client, self._server)
 
     def __repr__(self) -> str:
-        ttl = "" if self._ttl is None else f", ttl={self._ttl}"
+        ttl = "" if self.ttl is None else f", ttl={self.ttl}"
         return f"{type(self).__name__}({str(self.path)!r}{ttl}, prefix={self._prefix!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "ttl": self._ttl, "prefix": self._prefix}
+        return {"path": self.path, "ttl": self.ttl, "prefix": self._prefix}
 
     def __setstate__(self, config: dict[str, Any]) -> None:
         EmbeddedStore.__init__(self, **config)
 
 
-def _client(server: EmbeddedServer) -> "Redis":
-    from redis import ConnectionPool, Redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    pool = ConnectionPool(
-        connection_class=_connection_class(),
-        server=server,
-        path=str(server.folder / SOCKET),
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=SECONDS,
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return Redis(connection_pool=pool)
+def _settings(server: EmbeddedServer) -> dict[str, Any]:
+    return {
+        "server": server,
+        "path": str(server.folder / SOCKET),
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": SECONDS,
+        "protocol": 2,
+    }
 
 
 @cache
@@ -126,3 +134,28 @@ def _connection_class() -> "type[UnixDomainSocketConnection]":
                 return connected
 
     return ServerConnection
+
+
+def _async_client(server: EmbeddedServer) -> "AsyncRedis":
+    from redis.asyncio import ConnectionPool, Redis
+
+    return Redis(connection_pool=ConnectionPool(_async_connection_class(), **_settings(server)))
+
+
+@cache
+def _async_connection_class() -> "type[AsyncUnixConnection]":
+    from redis.asyncio.connection import UnixDomainSocketConnection
+
+    class AsyncServerConnection(UnixDomainSocketConnection):
+        """The same in an event loop."""
+
+        def __init__(self, *, server: EmbeddedServer, **settings: Any) -> None:
+            super().__init__(**settings)
+            self._server = server
+
+        async def _connect(self) -> None:
+            await asyncio.to_thread(self._server.enter)
+            with self._server.address() as self.path:
+                await super()._connect()  # type: ignore[no-untyped-call]
+
+    return AsyncServerConnection

@@ -6,12 +6,13 @@ one release is read by the next, and programs in other languages compute it too.
 `tests/golden/key_hash.json`.
 """
 
+import contextlib
 import datetime as dt
-import hashlib
 import numbers
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from hashlib import sha256
 from operator import itemgetter
 from typing import Any
 
@@ -23,7 +24,11 @@ from mlforge.errors import DefinitionError, RequestError
 DIGITS = 32
 UTC_TEXT = "%Y-%m-%dT%H:%M:%S%.6fZ"
 DATE_TEXT = "%Y-%m-%d"
+# Up to here it does not pay to look at entities column by column.
+FEW_ENTITIES = 4
 
+# What comes out of a frame as the Python values that `key_text` knows, without loss.
+_PLAIN = frozenset({pl.String(), pl.Boolean(), pl.Int8(), pl.Int16(), pl.Int32(), pl.Int64()})
 _FEATURE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NOT_IN_PREFIX = re.compile(r"[*?\[\]\\^{}]")
 
@@ -87,13 +92,50 @@ def entity_key_hash(entity_keys: Mapping[str, Any]) -> str:
     if not entity_keys:
         raise RequestError("An entity has no keys: write at least one, as in {'user_id': 'user_123'}.")
     try:
-        # Code points sort as their UTF-8 bytes do.
-        data = b"".join([_netstring(name) + _netstring(key_text(entity_keys[name])) for name in sorted(entity_keys)])
+        text = ""
+        for name, before in _layout(tuple(entity_keys)):
+            value = entity_keys[name]
+            if type(value) is not str:
+                value = key_text(value)
+            text += f"{before}{len(value) if value.isascii() else len(value.encode())}:{value},"
+        return _digests((text,))[0]
     except RequestError as error:
         raise RequestError(f"Entity keys {entity_keys!r}: {error}") from None
     except (TypeError, AttributeError, UnicodeEncodeError) as error:
         raise RequestError(f"Entity keys {entity_keys!r} are not a dict of column names: {error}.") from None
-    return hashlib.sha256(data).hexdigest()[:DIGITS]
+
+
+def entity_key_hashes(entities: Sequence[Mapping[str, Any]]) -> list[str]:
+    """`entity_key_hash` for each of many entities.
+
+    Raises:
+        RequestError: As for `entity_key_hash`; the message shows the entity.
+    """
+    if len(entities) > FEW_ENTITIES:
+        # If they are not all alike, or one of them is wrong, each for itself shows it.
+        with contextlib.suppress(LookupError, TypeError, ValueError, AttributeError, RequestError):
+            return _digests(_texts(entities))
+    return list(map(entity_key_hash, entities))
+
+
+def frame_key_hashes(keys: pl.DataFrame, *, lot: int) -> Iterator[list[str]]:
+    """`entity_key_hash` for every row of a frame of key columns without nulls, some rows after the other.
+
+    Args:
+        keys: The frame.
+        lot: How many rows at a time.
+
+    Raises:
+        RequestError: There is no key column, or one has a dtype that cannot be a key.
+    """
+    if all(dtype in _PLAIN for dtype in keys.dtypes):
+        for part in keys.iter_slices(lot):
+            columns = {name: part.get_column(name).to_list() for name in part.columns}
+            yield _digests(_column_texts(columns))
+    elif not keys.is_empty():
+        digests = keys.select(_digest_expr(tuple(keys.schema.items()))).to_series().to_list()
+        for start in range(0, len(digests), lot):
+            yield [digest[:DIGITS] for digest in digests[start : start + lot]]
 
 
 def entity_key_hash_expr(schema: Mapping[str, pl.DataType]) -> pl.Expr:
@@ -107,14 +149,7 @@ def entity_key_hash_expr(schema: Mapping[str, pl.DataType]) -> pl.Expr:
     """
     if not schema:
         raise RequestError("A frame without key columns has no entities.")
-    parts: list[pl.Expr] = []
-    for name, dtype in sorted(pl.Schema(schema).items(), key=itemgetter(0)):
-        text = key_text_expr(name, dtype)
-        parts += [pl.lit(_netstring(name).decode()), text.str.len_bytes().cast(pl.String), pl.lit(":"), text]
-        parts.append(pl.lit(","))
-    joined = pl.concat_str(parts, ignore_nulls=False)
-    digest = plh.CryptographicHashingNameSpace(joined).sha2_256()
-    return digest.str.slice(0, DIGITS)
+    return _digest_expr(tuple(pl.Schema(schema).items())).str.slice(0, DIGITS)
 
 
 def redis_key(prefix: str, feature_name: str, key_hash: str) -> str:
@@ -144,6 +179,15 @@ def status_key(prefix: str, feature_name: str) -> str:
     return _head(prefix, feature_name) + "status"
 
 
+def lock_key(prefix: str, feature_name: str) -> str:
+    """Where the lock of a feature is while a sync runs.
+
+    >>> lock_key("mlforge", "user_spend")
+    'mlforge:user_spend:lock'
+    """
+    return _head(prefix, feature_name) + "lock"
+
+
 def check_prefix(prefix: str) -> str:
     """The prefix itself, if it can be one.
 
@@ -164,9 +208,55 @@ def _head(prefix: str, feature_name: str) -> str:
     return f"{check_prefix(prefix)}:{feature_name}:"
 
 
-def _netstring(text: str) -> bytes:
-    data = text.encode()
-    return b"%d:%b," % (len(data), data)
+@lru_cache(maxsize=1024)
+def _layout(columns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The key columns in the order in which they are hashed, each with what stands before its value's length."""
+    # Code points sort as their UTF-8 bytes do.
+    return tuple((name, _netstring(name)) for name in sorted(columns))
+
+
+def _texts(entities: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """What is hashed of entities that all have the same columns.
+
+    Not in Polars, though its threads are fast: a forked child has none of its parent's.
+
+    Raises:
+        LookupError: They have not.
+    """
+    columns = tuple(entities[0])
+    if set(map(len, entities)) != {len(columns)}:
+        raise LookupError
+    return _column_texts({name: [entity[name] for entity in entities] for name in columns})
+
+
+def _column_texts(columns: Mapping[str, list[Any]]) -> Iterable[str]:
+    parts: list[list[str]] = []
+    for name, before in _layout(tuple(columns)):
+        values = columns[name]
+        if set(map(type, values)) != {str}:
+            values = list(map(key_text, values))
+        if "".join(values).isascii():
+            parts.append([f"{before}{len(value)}:{value}," for value in values])
+        else:
+            parts.append([f"{before}{len(value.encode())}:{value}," for value in values])
+    return parts[0] if len(parts) == 1 else map("".join, zip(*parts, strict=True))
+
+
+@lru_cache(maxsize=1024)
+def _digest_expr(schema: tuple[tuple[str, pl.DataType], ...]) -> pl.Expr:
+    parts: list[pl.Expr] = []
+    for name, dtype in sorted(schema, key=itemgetter(0)):
+        text = key_text_expr(name, dtype)
+        parts += [pl.lit(_netstring(name)), text.str.len_bytes().cast(pl.String), pl.lit(":"), text, pl.lit(",")]
+    return plh.CryptographicHashingNameSpace(pl.concat_str(parts, ignore_nulls=False)).sha2_256()
+
+
+def _digests(texts: Iterable[str]) -> list[str]:
+    return [sha256(text.encode()).hexdigest()[:DIGITS] for text in texts]
+
+
+def _netstring(text: str) -> str:
+    return f"{len(text.encode())}:{text},"
 
 
 def key_text_expr(name: str, dtype: pl.DataType) -> pl.Expr:

@@ -1,32 +1,34 @@
 """The online store in Redis: one JSON value an entity, and a status hash a feature."""
 
+import asyncio
 import datetime as dt
 import os
 import weakref
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
 from mlforge.errors import DefinitionError, RequestError
-from mlforge.online.base import OnlineStore, Published, Vanished
-from mlforge.online.codec import decode, encode, schema_from_json
-from mlforge.online.connection import (
-    make_client,
-    redis_package,
-    settings_from_url,
-    shown,
-    store_error,
-    whole_seconds,
-)
-from mlforge.online.keys import check_prefix, entity_key_hash, redis_key, status_key
-from mlforge.online.publish import publish
+from mlforge.online.aio import AsyncReaders
+from mlforge.online.base import Found, OnlineStore, Turn
+from mlforge.online.catalog import Catalog
+from mlforge.online.client import make_async_client, make_client, make_replica_client, whole_seconds
+from mlforge.online.codec import encode
+from mlforge.online.connection import redis_package, settings_from_url, shown, store_error
+from mlforge.online.keys import DIGITS, check_prefix, entity_key_hash, entity_key_hash_expr, redis_key, status_key
+from mlforge.online.line import Line
+from mlforge.online.pool import Pool
+from mlforge.online.reader import Reader
 from mlforge.online.resp import KEYS_PER_CHUNK
-from mlforge.online.status import Status, key_columns_text, key_columns_value
+from mlforge.online.status import Status, key_columns_text
+from mlforge.online.turn import RedisTurn, Terms, locked, scan
 
 if TYPE_CHECKING:
     from redis import Redis
+    from redis.asyncio import Redis as AsyncRedis
 
 
 class RedisStore(OnlineStore):
@@ -47,11 +49,23 @@ class RedisStore(OnlineStore):
         unix_socket_path: Where the server's socket is, instead of host and port.
         connect_timeout: Seconds until an unreachable server is an error.
         timeout: Seconds until a server that does not answer is an error.
-        client: A `redis.Redis` of your own instead of all of these but `ttl` and `prefix`; you close it.
+        max_connections: How many connections may be open for reads at once; None: as many as there are readers.
+        sentinels: Host and port of Sentinels, which say where the server is; with `service`, instead of host and port.
+        service: What the Sentinels call it.
+        sentinel_options: redis-py's settings for the Sentinels themselves, as in `{"password": ...}`.
+        replicas: Read from a replica, whose values may be older: its host and port, or True with Sentinels.
+        wait_replicas: How many replicas have to have everything before a sync counts as done.
+        lock_seconds: For how long a sync that gives no sign of life keeps others from the feature.
+        lock_wait: For how many seconds a sync waits for another one to end.
+        retry_seconds: For how long a sync that has lost the server on the way begins again.
+        client: A `redis.Redis` of your own instead of what says where and as whom; you close it.
 
     Raises:
         DefinitionError: An argument cannot be right, or the redis package is not installed.
     """
+
+    # Whether the server is known to hold after a restart what it held before.
+    _keeps_data = False
 
     def __init__(
         self,
@@ -68,21 +82,40 @@ class RedisStore(OnlineStore):
         unix_socket_path: str | None = None,
         connect_timeout: float = 5.0,
         timeout: float = 5.0,
+        max_connections: int | None = None,
+        sentinels: Sequence[tuple[str, int]] = (),
+        service: str | None = None,
+        sentinel_options: Mapping[str, Any] | None = None,
+        replicas: bool | tuple[str, int] = False,
+        wait_replicas: int = 0,
+        lock_seconds: float = 15.0,
+        lock_wait: float = 60.0,
+        retry_seconds: float = 30.0,
         client: "Redis | None" = None,
     ) -> None:
         redis = redis_package()
         self._prefix = check_prefix(prefix)
-        self._ttl = whole_seconds(ttl)
-        self._key_columns: dict[str, frozenset[str]] = {}
-        self._schemas: dict[str, dict[str, pl.DataType]] = {}
-        self._failures: tuple[type[Exception], ...] = (redis.RedisError, OSError, UnicodeError)
+        self.ttl = whole_seconds(ttl)
+        self.retry_seconds = retry_seconds
+        self._terms = Terms(
+            prefix=prefix,
+            ttl=self.ttl,
+            lock_seconds=lock_seconds,
+            lock_wait=lock_wait,
+            wait_replicas=wait_replicas,
+            keeps_data=self._keeps_data,
+        )
+        # For every feature the lock of a sync of this process that has lost its connection.
+        self._abandoned: dict[str, set[str]] = {}
+        self._errors: tuple[type[Exception], ...] = (redis.RedisError,)
+        self._failures: tuple[type[Exception], ...] = (*self._errors, OSError, UnicodeError)
         self._owned = client is None
         self._config: dict[str, Any] = {
             "host": host,
             "port": port,
             "db": db,
             "password": password,
-            "ttl": self._ttl,
+            "ttl": self.ttl,
             "prefix": prefix,
             "username": username,
             "ssl": ssl,
@@ -90,6 +123,15 @@ class RedisStore(OnlineStore):
             "unix_socket_path": unix_socket_path,
             "connect_timeout": connect_timeout,
             "timeout": timeout,
+            "max_connections": max_connections,
+            "sentinels": [tuple(address) for address in sentinels],
+            "service": service,
+            "sentinel_options": dict(sentinel_options or {}),
+            "replicas": replicas,
+            "wait_replicas": wait_replicas,
+            "lock_seconds": lock_seconds,
+            "lock_wait": lock_wait,
+            "retry_seconds": retry_seconds,
         }
         if client is None:
             client = self._new_client()
@@ -97,6 +139,8 @@ class RedisStore(OnlineStore):
         elif not isinstance(client, redis.Redis):
             raise DefinitionError(f"client is a redis.Redis, not a {type(client).__name__}.")
         self._redis: Redis = client
+        self._catalog = Catalog(prefix)
+        self._reader, self._aio = self._readers()
 
     @classmethod
     def from_url(
@@ -148,54 +192,91 @@ class RedisStore(OnlineStore):
 
     def read(self, feature_name: str, entity_keys: dict[str, str]) -> dict[str, Any] | None:
         """The values of one entity with one GET, or None."""
-        key = redis_key(self._prefix, feature_name, entity_key_hash(entity_keys))
-        with self._talking():
-            payload: Any = self._redis.get(key)
-        if payload is None:
-            self._check_key_columns(feature_name, [entity_keys])
-            return None
-        return decode(payload, what=key)
+        return self._reader.read(feature_name, entity_keys)
 
     def read_batch(self, feature_name: str, entity_keys: list[dict[str, str]]) -> list[dict[str, Any] | None]:
         """The values of many entities with one MGET, in the order they were asked for."""
-        return self.read_features({feature_name: entity_keys})[feature_name]
+        return self._reader.read_features({feature_name: entity_keys})[feature_name]
 
     def read_features(
         self, requests: Mapping[str, Sequence[Mapping[str, Any]]]
     ) -> dict[str, list[dict[str, Any] | None]]:
         """The values of several features with one MGET."""
-        keys = [
-            redis_key(self._prefix, feature_name, entity_key_hash(entity))
-            for feature_name, entities in requests.items()
-            for entity in entities
-        ]
-        with self._talking():
-            payloads: Any = iter(self._redis.mget(keys) if keys else [])
-        names = iter(keys)
-        found: dict[str, list[dict[str, Any] | None]] = {}
-        for feature_name, entities in requests.items():
-            rows = found[feature_name] = [
-                None if payload is None else decode(payload, what=name)
-                for _, name, payload in zip(entities, names, payloads, strict=False)
-            ]
-            missed = [entity for entity, row in zip(entities, rows, strict=True) if row is None]
-            if missed:
-                self._check_key_columns(feature_name, missed)
-        return found
+        return self._reader.read_features(requests)
 
-    def publish(
-        self, feature_name: str, frame: pl.DataFrame, status: Status, vanished: Vanished | None = None
-    ) -> Published:
-        """Leave exactly the rows of a frame, as chunks of commands; a lost connection is an error, never made again.
+    def lookup(self, requests: Mapping[str, pl.DataFrame], *, refresh: bool = False) -> dict[str, Found]:
+        """The values of several features with one MGET; schemas are remembered."""
+        return self._reader.lookup(requests, refresh=refresh)
 
-        Where it is not known what vanished, the whole server is scanned for entities of the feature.
+    async def aread(self, feature_name: str, entity_keys: dict[str, str]) -> dict[str, Any] | None:
+        """`read` in an event loop, which has connections of its own; around a client of your own, in a thread."""
+        if self._aio is None:
+            return await super().aread(feature_name, entity_keys)
+        return await self._aio.here().read(feature_name, entity_keys)
+
+    async def aread_batch(self, feature_name: str, entity_keys: list[dict[str, str]]) -> list[dict[str, Any] | None]:
+        """`read_batch` in an event loop, as `aread`."""
+        return (await self.aread_features({feature_name: entity_keys}))[feature_name]
+
+    async def aread_features(
+        self, requests: Mapping[str, Sequence[Mapping[str, Any]]]
+    ) -> dict[str, list[dict[str, Any] | None]]:
+        """`read_features` in an event loop, as `aread`."""
+        if self._aio is None:
+            return await super().aread_features(requests)
+        return await self._aio.here().read_features(requests)
+
+    async def alookup(self, requests: Mapping[str, pl.DataFrame], *, refresh: bool = False) -> dict[str, Found]:
+        """`lookup` in an event loop, as `aread`."""
+        if self._aio is None:
+            return await super().alookup(requests, refresh=refresh)
+        return await self._aio.here().lookup(requests, refresh=refresh)
+
+    @contextmanager
+    def turn(self, feature_name: str, *, writing: bool = True) -> Generator[Turn]:
+        """A turn under the feature's lock, on one connection; once that is lost, it is never made again.
+
+        Where it is not known what is there, publishing scans the whole server for entities of the feature.
         """
         try:
-            with self._talking():
-                return publish(self._redis, feature_name, frame, status, vanished, prefix=self._prefix, ttl=self._ttl)
+            with self._turn(feature_name, writing=writing) as turn:
+                yield turn
+        except self._errors as error:
+            raise store_error(error, self._where) from None
         finally:
-            self._key_columns.pop(feature_name, None)
-            self._schemas.pop(feature_name, None)
+            self._catalog.forget(feature_name)
+
+    def entity_hashes(self, feature_name: str) -> pl.Series:
+        """The key hashes of all entities that are there; scans the whole server."""
+        head = redis_key(self._prefix, feature_name, "")
+        with self._talking(), ExitStack() as lines:
+            keys = pl.concat([scan(lines.enter_context(line), head) for line in self._lines()])
+        return keys["key"].str.tail(DIGITS)
+
+    def bytes_per_entity(self, feature_name: str, entities: pl.DataFrame) -> float | None:
+        """What `MEMORY USAGE` says of these entities, on average; None where the server has no such command."""
+        from redis.exceptions import NoPermissionError, ResponseError
+
+        hashes = entities.select(entity_key_hash_expr(entities.schema)).to_series()
+        pipeline = self._redis.pipeline(transaction=False)
+        for key_hash in hashes:
+            pipeline.memory_usage(redis_key(self._prefix, feature_name, key_hash))
+        with self._talking():
+            try:
+                sizes = [size for size in pipeline.execute() if size is not None]
+            except NoPermissionError:
+                raise
+            except ResponseError:
+                return None
+        return sum(sizes) / len(sizes) if sizes else None
+
+    def distrust(self, feature_name: str, token: str) -> bool:
+        """Mark the status `dirty` if it has still this token."""
+        key = status_key(self._prefix, feature_name)
+        with self._talking(), self._line(key) as line:
+            if line.calls(("WATCH", key), ("HGET", key, "token"))[1] != token.encode():
+                return False
+            return line.transaction(("HSET", key, "state", "dirty")) is not None
 
     def status(self, feature_name: str) -> Status | None:
         """What the status hash says; None if there is none."""
@@ -206,26 +287,22 @@ class RedisStore(OnlineStore):
             return None
         return Status.from_hash({_text(name): _text(text) for name, text in stored.items()}, what=key)
 
-    def schema(self, feature_name: str, *, refresh: bool = False) -> dict[str, pl.DataType] | None:
-        """The value columns and dtypes in the status hash, kept after the first time; None if there are none."""
-        known = None if refresh else self._schemas.get(feature_name)
-        if known is None:
-            key = status_key(self._prefix, feature_name)
-            with self._talking():
-                stored: Any = self._redis.hget(key, "schema")
-            if stored is None:
-                return None
-            known = self._schemas[feature_name] = schema_from_json(stored)
-        return known
-
     def after_fork(self) -> None:
         """Gives a child a pool of its own: redis-py waits for a lock of the old one that a thread may have held."""
         self._redis = self._new_client()
+        self._reader, self._aio = self._readers()
 
     def close(self) -> None:
         """Close the connections; a client that was given stays open."""
+        self._reader.close()
         if self._owned:
             self._redis.close()
+
+    async def aclose(self) -> None:
+        """`close` for a store that was read from in this event loop."""
+        if self._aio is not None:
+            await self._aio.aclose()
+        await asyncio.to_thread(self.close)
 
     def __enter__(self) -> Self:
         return self
@@ -235,7 +312,7 @@ class RedisStore(OnlineStore):
 
     def __repr__(self) -> str:
         config = shown(self._redis)
-        ttl = "" if self._ttl is None else f", ttl={self._ttl}"
+        ttl = "" if self.ttl is None else f", ttl={self.ttl}"
         return f"{type(self).__name__}({config}{ttl}, prefix={self._prefix!r})"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -249,6 +326,46 @@ class RedisStore(OnlineStore):
     def _new_client(self) -> "Redis":
         return make_client(self._config)
 
+    def _async_client(self) -> "Callable[[], AsyncRedis]":
+        """What makes a client for an event loop; it does not hold the store, so that a store that is dropped goes."""
+        return partial(make_async_client, self._config)
+
+    def _readers(self) -> tuple[Reader, AsyncReaders | None]:
+        most = self._config["max_connections"]
+        if not self._owned:
+            pool = Pool(self._redis, max_connections=most or self._redis.connection_pool.max_connections)
+            return Reader(pool, self._catalog), None
+        pool = Pool(make_replica_client(self._config) or self._redis, max_connections=most)
+        aio = AsyncReaders(self._async_client(), self._catalog, max_connections=most)
+        return Reader(pool, self._catalog), aio
+
+    @property
+    def _where(self) -> "Redis | Mapping[str, Any]":
+        """What errors say about the way to the server."""
+        return self._redis
+
+    def _line(self, key: str) -> Line:
+        """A connection of its own to the server that holds a key."""
+        return Line(self._redis.connection_pool)
+
+    def _lines(self) -> Sequence[Line]:
+        """A connection of its own to every server that holds keys."""
+        return [Line(self._redis.connection_pool)]
+
+    @contextmanager
+    def _turn(self, feature_name: str, *, writing: bool) -> Generator[Turn]:
+        line = Line(self._redis.connection_pool)
+        try:
+            with self._talking():
+                line.connect()
+            if not writing:
+                yield RedisTurn(line, None, feature_name, self._terms)
+                return
+            with locked(line, feature_name, self._terms, self._abandoned) as lock:
+                yield RedisTurn(line, lock, feature_name, self._terms)
+        finally:
+            line.close()
+
     def _write(self, feature_name: str, pairs: dict[str, bytes], key_columns: list[str]) -> None:
         account = status_key(self._prefix, feature_name)
         keys = list(pairs)
@@ -258,11 +375,11 @@ class RedisStore(OnlineStore):
             pipeline = self._redis.pipeline()
             pipeline.hset(account, "state", "dirty")
             pipeline.hsetnx(account, "key_columns", key_columns_text(key_columns))
-            if self._ttl is None:
+            if self.ttl is None:
                 pipeline.mset(part)
             else:
                 for key, value in part.items():
-                    pipeline.set(key, value, ex=self._ttl)
+                    pipeline.set(key, value, ex=self.ttl)
             with self._talking():
                 pipeline.execute()
 
@@ -272,25 +389,7 @@ class RedisStore(OnlineStore):
         try:
             yield
         except self._failures as error:
-            raise store_error(error, self._redis) from None
-
-    def _check_key_columns(self, feature_name: str, entities: Sequence[Mapping[str, Any]]) -> None:
-        """A miss of an entity with the wrong key columns is a mistake of the caller, not a missing entity."""
-        asked = {frozenset(entity) for entity in entities}
-        known = self._key_columns.get(feature_name)
-        if asked == {known}:
-            return
-        key = status_key(self._prefix, feature_name)
-        with self._talking():
-            stored: Any = self._redis.hget(key, "key_columns")
-        if stored is None:
-            return
-        known = self._key_columns[feature_name] = frozenset(key_columns_value(stored, what=key))
-        for columns in asked:
-            if columns != known:
-                raise RequestError(
-                    f"{feature_name} is keyed by {', '.join(sorted(known))}, not by {', '.join(sorted(columns))}."
-                )
+            raise store_error(error, self._where) from None
 
 
 _OWN_CLIENTS: weakref.WeakSet[RedisStore] = weakref.WeakSet()

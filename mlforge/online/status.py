@@ -13,6 +13,8 @@ from mlforge.online.codec import CODEC_VERSION, schema_from_json, schema_to_json
 from mlforge.online.keys import utc_text
 
 State = Literal["writing", "complete", "dirty"]
+# A Delta version and the instant at which its values hold.
+Content = tuple[int, dt.datetime]
 NEVER = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
@@ -39,11 +41,13 @@ class Status:
         as_of: The instant at which the values hold.
         next_change: The next instant at which time alone changes a value; None if none does.
         rows: How many entities were written.
-        token: The writer's own random text: who it was, as far as the store can know.
+        token: Who wrote it: host, process and a random text of its own.
         started_at: When the writer began.
         finished_at: When all was acknowledged; None before that.
         run_id: The server's own id, new after every restart; empty where it does not tell.
         evicted_keys: How many keys the server had thrown out for lack of memory when the writer began.
+        earlier: While the state is `writing`: the contents, as (Delta version, as-of) of the same table, of which
+            entities may still be there beside those of this status; None: not known.
     """
 
     state: State = "writing"
@@ -63,6 +67,7 @@ class Status:
     finished_at: dt.datetime | None = None
     run_id: str = ""
     evicted_keys: int = 0
+    earlier: tuple[Content, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.state not in get_args(State):
@@ -74,6 +79,20 @@ class Status:
     def synced(self) -> bool:
         """Whether a sync has ever written this feature; if not, only `state` and `key_columns` mean anything."""
         return self.token != ""
+
+    @property
+    def contents(self) -> tuple[Content, ...] | None:
+        """The contents that cover every entity that may be there; None where that is not known."""
+        if not self.synced or self.state == "dirty":
+            return None
+        own = (self.delta_version, self.as_of)
+        if self.state == "complete":
+            return (own,)
+        return None if self.earlier is None else tuple(dict.fromkeys((own, *self.earlier)))
+
+    def age(self, now: dt.datetime | None = None) -> dt.timedelta:
+        """How long ago the instant is at which the values hold."""
+        return (now or dt.datetime.now(dt.UTC)) - self.as_of
 
     def to_hash(self) -> dict[str, str]:
         """The fields as text, as the Redis hash holds them; what is None is left out."""
@@ -94,7 +113,7 @@ class Status:
         """
         needed = ["state", "key_columns"]
         if "token" in stored:
-            needed = [f.name for f in fields(cls) if f.name not in ("next_change", "finished_at")]
+            needed = [f.name for f in fields(cls) if f.name not in _MAY_BE_LEFT_OUT]
         missing = [name for name in needed if name not in stored]
         if missing:
             raise StoreError(f"{what} has no {', '.join(missing)}: delete it and build the feature online again.")
@@ -105,6 +124,9 @@ class Status:
             if name in known and ("token" in stored or name in needed)
         }
         return cls(**values)
+
+
+_MAY_BE_LEFT_OUT = ("next_change", "finished_at", "earlier")
 
 
 def key_columns_text(columns: tuple[str, ...] | list[str]) -> str:
@@ -130,6 +152,8 @@ def _text(name: str, value: Any) -> str:
         return schema_to_json(value)
     if name == "key_columns":
         return key_columns_text(value)
+    if name == "earlier":
+        return orjson.dumps([(version, utc_text(as_of)) for version, as_of in value]).decode()
     return utc_text(value) if isinstance(value, dt.datetime) else str(value)
 
 
@@ -145,14 +169,20 @@ def _value(name: str, text: str | bytes, what: str) -> Any:
         if name in ("delta_version", "codec", "rows", "evicted_keys"):
             return int(text)
         if name in ("as_of", "next_change", "started_at", "finished_at"):
-            instant = dt.datetime.fromisoformat(str(text))
-            if instant.tzinfo is None:
-                raise ValueError("no time zone")
-            return instant
+            return _instant(str(text))
+        if name == "earlier":
+            return tuple((int(version), _instant(as_of)) for version, as_of in orjson.loads(text))
         if name == "state" and text not in get_args(State):
             raise ValueError("writing, complete or dirty")
-    except (StoreError, ValueError) as error:
+    except (StoreError, ValueError, TypeError) as error:
         raise StoreError(
             f"{what} holds {text!r} as {name} ({error}): delete it and build the feature online again."
         ) from None
     return text
+
+
+def _instant(text: str) -> dt.datetime:
+    instant = dt.datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        raise ValueError("no time zone")
+    return instant

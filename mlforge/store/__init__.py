@@ -1,6 +1,7 @@
 """Offline stores: the history of every feature, as Delta tables."""
 
-from mlforge.store.base import Snapshot, Store
+from mlforge.store.base import Store
 from mlforge.store.local import LocalStore
+from mlforge.store.snapshot import Snapshot
 
 __all__ = ["LocalStore", "Snapshot", "Store"]

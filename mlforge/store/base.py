@@ -1,9 +1,7 @@
 """The offline store: one Delta table per feature, opened at a version and committed against exactly that version."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -12,105 +10,15 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from mlforge.delta import Table
 from mlforge.errors import StoreError
-from mlforge.instant import INSTANT
 from mlforge.store.record import BuildRecord
+from mlforge.store.snapshot import MONTH, Snapshot, month_expr
 
-# The physical partition column: predicates on it are the only ones under which writers of other months do not clash.
-MONTH = "mlforge_month"
-# A snapshot has no months; its table is partitioned all the same, so that a feature can become one and cease to be.
-TIMELESS = "all"
 # Without it Delta forgets versions after 30 days.
 KEEP_HISTORY = {"delta.logRetentionDuration": "interval 36500 days"}
 
 
 class ConflictError(StoreError):
     """Somebody else committed to the table since it was opened; nothing was written."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """A feature's table at one version; immutable, whatever is committed later.
-
-    Attributes:
-        feature_name: The feature.
-        table: The Delta table, loaded at the version.
-        record: The newest metadata of mlforge at the version.
-        location: Where the table is.
-        schema: The stored columns and their dtypes: keys, timestamp, feature columns.
-    """
-
-    feature_name: str
-    table: DeltaTable
-    record: BuildRecord
-    location: str
-    schema: Mapping[str, pl.DataType]
-
-    @property
-    def delta_version(self) -> int:
-        """The version of the Delta table."""
-        return self.table.version()
-
-    @property
-    def version(self) -> str:
-        """The version of the feature, MAJOR.MINOR.PATCH."""
-        return self.record.version(self.delta_version)
-
-    @property
-    def table_id(self) -> str:
-        """The id of the Delta table, which a table that was deleted and made again does not share."""
-        return str(self.table.metadata().id)
-
-    @property
-    def value_schema(self) -> dict[str, pl.DataType]:
-        """The feature columns and their dtypes."""
-        return {name: dtype for name, dtype in self.schema.items() if name not in self.record.index}
-
-    def scan(self) -> pl.LazyFrame:
-        """The whole history: keys, timestamp, feature columns; in no order."""
-        return _scan(self.table)
-
-    def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
-        """What was made of `scan`, collected.
-
-        Raises:
-            StoreError: A file of the table cannot be read.
-        """
-        try:
-            return rows.collect(engine="streaming")
-        except (OSError, pl.exceptions.ComputeError, pl.exceptions.PanicException) as error:
-            raise StoreError(
-                f"The table {self.location!r} of feature {self.feature_name!r} is damaged: {error}. Restore its "
-                f"files, or delete the whole folder and build the feature again."
-            ) from error
-
-    def at(self, instant: datetime) -> pl.DataFrame:
-        """For every entity that is visible at an instant its newest row at or before it, sorted by keys.
-
-        Args:
-            instant: UTC-aware.
-
-        Returns:
-            Keys, timestamp, feature columns; a snapshot's rows are the same at every instant.
-        """
-        timestamp = self.record.timestamp
-        rows = self.scan()
-        if timestamp is not None:
-            rows = rows.filter(pl.col(timestamp) <= pl.lit(instant, INSTANT))
-            newest = rows.group_by(self.record.keys).agg(pl.col(timestamp).max())
-            rows = rows.join(newest, on=self.record.index, how="semi")
-        return self.collect(rows.sort(self.record.keys))
-
-    def next_change(self, instant: datetime) -> datetime | None:
-        """The first instant after this one at which a stored row begins to hold; None where there is none."""
-        if (timestamp := self.record.timestamp) is None:
-            return None
-        later = self.scan().filter(pl.col(timestamp) > pl.lit(instant, INSTANT))
-        found = self.collect(later.select(pl.col(timestamp).min())).item()
-        return found if isinstance(found, datetime) else None
-
-
-def _scan(table: DeltaTable) -> pl.LazyFrame:
-    return pl.scan_delta(table).drop(MONTH)
 
 
 def _newest_record(table: DeltaTable) -> BuildRecord | None:
@@ -168,14 +76,22 @@ class Store:
             )
         return self._snapshot(feature_name, table, record)
 
-    def replace(self, feature_name: str, rows: pl.DataFrame, record: BuildRecord, onto: Snapshot | None) -> Snapshot:
-        """Replaces all rows of a table in one commit, or makes the table, unless somebody was faster.
+    def replace(
+        self,
+        feature_name: str,
+        rows: pl.DataFrame,
+        record: BuildRecord,
+        onto: Snapshot | None,
+        months: Collection[str] | None = None,
+    ) -> Snapshot:
+        """Replaces the rows of a table in one commit, or makes the table, unless somebody was faster.
 
         Args:
             feature_name: The feature.
             rows: What `Computed.rows` describes.
             record: The commit's metadata.
             onto: The version that the rows were made for: the commit is the next one or none. None: no table yet.
+            months: The months in which the rows differ from those of `onto`: the others keep their files. None: all.
 
         Returns:
             The table at the new version.
@@ -185,7 +101,6 @@ class Store:
             StoreError: The location cannot be written.
         """
         uri = self.table_uri(feature_name)
-        months = pl.lit(TIMELESS) if record.timestamp is None else pl.col(record.timestamp).dt.strftime("%Y-%m")
         # With no retries delta-rs never rebases: a commit that others have overtaken fails instead of mixing rows.
         commit = CommitProperties(custom_metadata=record.to_metadata(), max_commit_retries=0)
         version = 0 if onto is None else onto.delta_version
@@ -193,7 +108,7 @@ class Store:
         # Loaded anew: a write moves the table that it is given on to the version that it makes.
         address = self._address(feature_name)
         target = address if onto is None else Table(address, version=version, storage_options=options)
-        written = rows.with_columns(months.alias(MONTH))
+        written = rows.with_columns(month_expr(record.timestamp).alias(MONTH))
         shared: dict[str, Any] = {
             "partition_by": [MONTH],
             "configuration": KEEP_HISTORY,
@@ -203,6 +118,10 @@ class Store:
         try:
             if onto is None:
                 write_deltalake(target, written, mode="error", **shared)
+            elif months:
+                written = written.filter(pl.col(MONTH).is_in(list(months)))
+                named = ", ".join(f"'{month}'" for month in sorted(months))
+                write_deltalake(target, written, mode="overwrite", predicate=f"{MONTH} IN ({named})", **shared)
             else:
                 write_deltalake(target, written, mode="overwrite", schema_mode="overwrite", **shared)
         except CommitFailedError as error:
@@ -221,5 +140,5 @@ class Store:
             table=table,
             record=record,
             location=self.table_uri(feature_name),
-            schema=_scan(table).collect_schema(),
+            schema=pl.scan_delta(table).drop(MONTH).collect_schema(),
         )

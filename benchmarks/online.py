@@ -1,0 +1,116 @@
+"""How fast the online store is, against the same work by hand and against other feature stores.
+
+    python benchmarks/online.py                        everything; about half an hour, 10 GB of disk
+    python benchmarks/online.py one three thousand     some sections: one three thousand write p99 difference
+                                                       unchanged peers
+    python benchmarks/online.py --rows 100000          with fewer entities than a million
+    python benchmarks/online.py --cache FOLDER         keeps data, tables and the peers' environments there; after a
+                                                       change of the offline store delete its history-*
+
+It starts a redis-server of its own on a free port of the loopback interface, without persistence. Every measurement is
+a process of its own or takes turns with what it is compared with, so that a drift of the machine's speed meets both;
+a figure is the median of the rounds' ratios, with their range. By hand is redis-py's default pooled client with hiredis
+and orjson, or a raw socket; keys and values are byte for byte the same on both sides (see online_by_hand.py). The table
+goes to the standard output as Markdown. Linux only.
+"""
+
+import argparse
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import online_peers
+import online_reads
+import online_syncs
+import online_writes
+from online_by_hand import HOST
+from online_measure import HEAD, Bench, Row
+
+SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
+    "one": online_reads.one,
+    "three": online_reads.three,
+    "thousand": online_reads.thousand,
+    "write": online_writes.whole_frame,
+    "p99": online_writes.reader,
+    "difference": online_syncs.difference,
+    "unchanged": online_syncs.unchanged,
+    "peers": online_peers.peers,
+}
+MEASURES = online_reads.MEASURES | online_writes.MEASURES | online_syncs.MEASURES | online_peers.MEASURES
+
+
+@contextmanager
+def redis_server() -> Generator[int]:
+    """A server of our own, without persistence; its port."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        settings = ["--port", str(port), "--bind", HOST, "--save", "", "--appendonly", "no", "--dir", folder]
+        process = subprocess.Popen(["redis-server", *settings], stdout=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 10
+            while not _answers(port):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"redis-server did not start on port {port}.")
+                time.sleep(0.01)
+            yield port
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection((HOST, port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(1) == b"+"
+    except OSError:
+        return False
+
+
+def machine() -> str:
+    """The versions, and what it ran on."""
+    server = subprocess.run(["redis-server", "--version"], check=True, capture_output=True, text=True).stdout.split()
+    shown = {"redis-server": next(word[2:] for word in server if word.startswith("v="))}
+    shown |= {name: version(name) for name in ("redis", "hiredis", "polars", "orjson", "deltalake")}
+    shown["Python"] = platform.python_version()
+    models = {line.split(": ")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line}
+    cores = len(os.sched_getaffinity(0))
+    return f"{', '.join(' '.join(pair) for pair in shown.items())}; {cores} cores ({', '.join(models) or 'unknown'})"
+
+
+def main() -> None:
+    """Runs the sections that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", metavar="section", help=", ".join(SECTIONS))
+    parser.add_argument("--rows", type=int, default=1_000_000, help="entities of a feature")
+    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured")
+    parser.add_argument("--cache", type=Path, help="a folder to keep; a temporary one by default")
+    chosen = parser.parse_args()
+    if unknown := [name for name in chosen.sections if name not in SECTIONS]:
+        parser.error(f"there is no section {unknown[0]!r}: {', '.join(SECTIONS)}")
+    with tempfile.TemporaryDirectory() as temporary, redis_server() as port:
+        folder = (chosen.cache or Path(temporary)).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        bench = Bench(port=port, folder=folder, rows=chosen.rows, rounds=chosen.rounds)
+        print(f"{machine()}; {chosen.rounds} rounds\n\n{HEAD}", flush=True)
+        for name in chosen.sections or SECTIONS:
+            for row in SECTIONS[name](bench):
+                print(row, flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        print(json.dumps(MEASURES[sys.argv[2]](**json.loads(sys.argv[3]))))
+    else:
+        main()

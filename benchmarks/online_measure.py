@@ -1,0 +1,132 @@
+"""One measurement in a process of its own, and the table in which the figures stand beside their bars."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+Input = TypeVar("Input")
+# What runs in a process of its own: arguments and result are JSON.
+Measurement = Callable[..., dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What every section is given.
+
+    Attributes:
+        port: Where the server listens on the loopback interface.
+        folder: Where data, tables and the peers' environments are kept.
+        rows: How many entities a feature has.
+        rounds: How often everything is measured, all kinds in turn.
+    """
+
+    port: int
+    folder: Path
+    rows: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        work: What was done.
+        beside: What mlforge is compared with, and its figure.
+        mlforge: mlforge's figure.
+        found: What the bar is about, once a round.
+        limit: The bar.
+        unit: Its unit; `x` for a ratio.
+        at_least: Whether more is better.
+    """
+
+    work: str
+    beside: str
+    mlforge: str
+    found: Sequence[float]
+    limit: float
+    unit: str = "x"
+    at_least: bool = False
+
+    def __str__(self) -> str:
+        middle = statistics.median(self.found)
+        met = middle >= self.limit if self.at_least else middle <= self.limit
+        spread = f" ({min(self.found):.3g} to {max(self.found):.3g})" if len(self.found) > 1 else ""
+        bar = f"at {'least' if self.at_least else 'most'} {self.limit:g} {self.unit}"
+        figure = f"{middle:.3g} {self.unit}{spread}"
+        return f"| {self.work} | {self.beside} | {self.mlforge} | {figure} | {bar} | {'yes' if met else '**no**'} |"
+
+
+HEAD = "| work | beside | mlforge | median (range) | bar | met |\n|---|---|---|---|---|---|"
+
+
+def measure(kind: str, **arguments: Any) -> dict[str, Any]:
+    """What one kind of measurement finds in a process of its own; what goes wrong there is shown."""
+    script = Path(__file__).with_name("online.py")
+    command = [sys.executable, str(script), "--measure", kind, json.dumps(arguments, default=str)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def in_turns(
+    works: Mapping[str, Callable[[Input], object]], inputs: Sequence[Input], *, rounds: int, calls: int
+) -> dict[str, list[float]]:
+    """For every kind of work, the median seconds of one call in each round.
+
+    Args:
+        works: The kinds, which take turns within a round: each round in the opposite order of the one before.
+        inputs: What they are called with, one after the other and from the beginning again.
+        rounds: How many rounds are counted; one more goes before, to warm up.
+        calls: How many calls of each kind make a round.
+    """
+    clock = time.perf_counter
+    found: dict[str, list[float]] = {kind: [] for kind in works}
+    kinds = list(works.items())
+    position = 0
+    for turn in range(rounds + 1):
+        # All kinds of a round get the same inputs.
+        chosen = [inputs[(position + number) % len(inputs)] for number in range(calls)]
+        position += calls
+        for kind, work in kinds:
+            taken = []
+            for each in chosen:
+                began = clock()
+                work(each)
+                taken.append(clock() - began)
+            if turn:
+                found[kind].append(statistics.median(taken))
+        kinds.reverse()
+    return found
+
+
+def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """One ratio a round."""
+    return [a / b for a, b in zip(above, below, strict=True)]
+
+
+def shown(seconds: Sequence[float]) -> str:
+    """The median of some times in the unit that suits it.
+
+    >>> shown([0.0021, 0.002, 0.009])
+    '2.1 ms'
+    """
+    middle = statistics.median(seconds)
+    if middle < 1e-3:
+        return f"{middle * 1e6:.0f} us"
+    return f"{middle * 1e3:.3g} ms" if middle < 1 else f"{middle:.2f} s"
+
+
+def rate(rows: float, seconds: Sequence[float]) -> str:
+    """Rows a second, at the median time.
+
+    >>> rate(1_000_000, [2.0])
+    '500,000 rows/s'
+    """
+    return f"{rows / statistics.median(seconds):,.0f} rows/s"
