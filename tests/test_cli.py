@@ -20,6 +20,7 @@ from redis import Redis
 from mlforge import loader
 from mlforge.cli.main import main
 from mlforge.online import RedisStore
+from mlforge.online.keys import entity_key_hash, redis_key
 from servers import RedisServer, free_port
 
 MLFORGE = Path(sysconfig.get_path("scripts")) / "mlforge"
@@ -120,9 +121,11 @@ def test_build_shows_what_happened_to_each_feature(cli: Cli) -> None:
     built = cli("build --online")
     assert (built.code, built.err) == (0, "")
     lines = built.out.splitlines()
-    assert cells(lines[0]) == ["feature", "outcome", "version", "rows", "checks", "online", "seconds"]
-    assert cells(lines[2])[:6] == ["user_spend", "built", "1.0.0", "9", "1 passed, 1 failed", "2"]
-    assert cells(lines[3])[:6] == ["prices", "built", "1.0.0", "2", "-", "2"]
+    assert cells(lines[0]) == [
+        *("feature", "outcome", "version", "rows", "checks", "online", "written", "seconds"),
+    ]
+    assert cells(lines[2])[:7] == ["user_spend", "built", "1.0.0", "9", "1 passed, 1 failed", "full", "2"]
+    assert cells(lines[3])[:7] == ["prices", "built", "1.0.0", "2", "-", "full", "2"]
     assert lines[4] == "What is online holds as of 2026-01-10T00:00:00Z."
     assert lines[5].startswith(
         "user_spend: the check 'amount is small' failed for 1 of 3 rows (severity warn), such as {'user_id': 123"
@@ -155,10 +158,85 @@ def test_entities_that_were_removed_online_are_shown(cli: Cli) -> None:
     assert "removed" not in cli("build --online").out
     pl.scan_csv("prices.csv").head(1).collect().write_csv("prices.csv")
     lines = cli("build --online").out.splitlines()
-    assert [cells(line)[5:7] for line in (lines[0], *lines[2:4])] == [["online", "removed"], ["2", "0"], ["1", "1"]]
+    assert [cells(line)[5:9] for line in (lines[0], *lines[2:4])] == [
+        ["online", "written", "removed", "kept"],
+        ["unchanged", "0", "0", "2"],
+        ["difference", "0", "1", "1"],
+    ]
     assert "removed" not in cli("build --online").out
-    (report,) = json.loads(cli("build --features user_spend --online --json --as-of 2026-01-01").out)
-    assert (report["online"]["written"], report["online"]["deleted"]) == (0, 2)
+
+
+def test_an_older_instant_is_refused_with_exit_code_1_unless_forced(cli: Cli) -> None:
+    cli("build --online")
+    refused = cli("build --features user_spend --online --as-of 2026-01-01")
+    assert refused.code == 1
+    assert (
+        "user_spend: refused, since what is online holds at 2026-01-10T00:00:00.000000Z, which is later." in refused.out
+    )
+    forced = cli("build --features user_spend --online --json --force --as-of 2026-01-01")
+    (report,) = json.loads(forced.out)
+    assert forced.code == 0
+    assert (report["online"]["mode"], report["online"]["deleted"]) == ("difference", 2)
+
+
+def test_a_dry_run_shows_what_would_be_done(cli: Cli) -> None:
+    cli("build")
+    planned = cli("build --online --dry-run")
+    assert planned.code == 0
+    assert "What would be online holds as of 2026-01-10T00:00:00Z." in planned.out
+    assert "Nothing was built or written" in planned.out
+    assert cli("status --json").out.count('"absent"') == 2
+
+
+def test_a_full_write_says_why(cli: Cli) -> None:
+    cli("build --online")
+    (report, _) = json.loads(cli("build --online --full --json").out)
+    assert (report["online"]["mode"], report["online"]["reason"]) == ("full", "asked for")
+    assert "user_spend: everything is written, since asked for." in cli("build --online --full").out
+
+
+def test_status_shows_what_is_online(cli: Cli) -> None:
+    before = cli("status").out.splitlines()
+    assert [cells(line)[:4] for line in before[2:]] == [
+        ["user_spend", "-", "-", "absent"],
+        ["prices", "-", "-", "absent"],
+    ]
+    cli("build --online")
+    first, second = (cells(line) for line in cli("status").out.splitlines()[2:])
+    assert first[:6] == ["user_spend", "1.0.0", "1.0.0", "complete", "2026-01-10T00:00:00Z", "0:00:00"]
+    assert second[7] == "2"
+    assert int(second[8]) > 50
+    (described, _) = json.loads(cli("status --json").out)
+    assert (described["rows"], described["age"], described["version"]) == (2, 0.0, "1.0.0")
+
+
+def test_verify_finds_what_differs_and_the_next_build_mends_it(cli: Cli, redis_store: RedisStore) -> None:
+    cli("build --online")
+    right = cli("verify")
+    assert (right.code, right.err) == (0, "")
+    key = redis_key(redis_store.prefix, "user_spend", entity_key_hash({"user_id": 7}))
+    redis_store.client.set(key, '{"amount__sum__7d":1.0}')
+    wrong = cli("verify --features user_spend")
+    assert wrong.code == 1
+    assert "user_spend: different: user_id=7: expected {" in wrong.out
+    (report,) = json.loads(cli("verify --features user_spend --json").out)
+    assert (report["missing"], report["extra"], report["different"]) == (0, 0, 1)
+    assert "found to differ" in cli("build --online").out
+    assert cli("verify --sample 1").code == 0
+    assert cli("verify --sample 0").code == 1
+
+
+def test_clear_takes_a_feature_out_when_that_is_meant(cli: Cli, redis_store: RedisStore) -> None:
+    cli("build --online")
+    asked = cli("clear user_spend")
+    assert asked.code == 1
+    assert "write --yes" in asked.err
+    assert redis_store.status("user_spend") is not None
+    cleared = cli("clear user_spend --yes")
+    assert cleared.out == "user_spend: 2 entities were taken out.\n"
+    assert redis_store.status("user_spend") is None
+    assert redis_store.status("prices") is not None
+    assert json.loads(cli("clear no_longer_defined --yes --json").out) == {"feature": "no_longer_defined", "deleted": 0}
 
 
 def test_rows_that_were_left_out_are_shown(cli: Cli) -> None:

@@ -130,7 +130,8 @@ def test_building_again_skips_what_has_not_changed(folder: Path, said: str) -> N
     assert said
     reports = mlforge(folder, "build", "--online")
     assert [report["outcome"] for report in reports] == ["skipped"] * 3
-    assert [report["online"]["written"] for report in reports] == [2469, 2467, 457]
+    assert [report["online"]["mode"] for report in reports] == ["unchanged"] * 3
+    assert [report["online"]["unchanged"] for report in reports] == [2469, 2467, 457]
 
 
 def test_a_redis_that_the_environment_names_is_used_instead(

@@ -125,8 +125,10 @@ def _table(reports: "list[BuildReport]") -> None:
         output.write(f"What {'would be' if dry else 'is'} online holds as of {moments.pop()}.")
     if dry:
         output.write("Nothing was built or written: this is what a sync would do.")
+    from mlforge.online.base import NOTHING_KNOWN
+
     for report in reports:
-        if report.online is not None and report.online.reason:
+        if report.online is not None and report.online.reason not in ("", NOTHING_KNOWN):
             what = "refused" if report.online.mode == "stale" else "everything is written"
             output.write(f"{report.feature}: {what}, since {report.online.reason}.")
         for check in report.checks:

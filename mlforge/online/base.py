@@ -13,6 +13,8 @@ from mlforge.errors import RequestError
 from mlforge.online.status import Status
 
 SLICE_ROWS = 20_000
+# Why the first sync of a feature writes everything.
+NOTHING_KNOWN = "nothing says what is there"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

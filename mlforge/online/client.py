@@ -65,11 +65,10 @@ def make_cluster_client(
     from redis.cluster import ClusterNode, RedisCluster
     from redis.retry import Retry
 
-    settings = _settings(config, "redis") | {"retry": Retry(NoBackoff(), CLUSTER_ATTEMPTS)}
+    settings: dict[str, Any] = _settings(config, "redis") | {"retry": Retry(NoBackoff(), CLUSTER_ATTEMPTS)}
     del settings["db"]
-    return RedisCluster(
-        startup_nodes=[ClusterNode(host, port) for host, port in nodes], read_from_replicas=replicas, **settings
-    )
+    start: list[Any] = [ClusterNode(host, port) for host, port in nodes]  # type: ignore[no-untyped-call]
+    return RedisCluster(startup_nodes=start, read_from_replicas=replicas, **settings)
 
 
 def _settings(config: Mapping[str, Any], package: str) -> dict[str, Any]:

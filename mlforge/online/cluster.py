@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from mlforge.errors import DefinitionError
 from mlforge.online.aio import AsyncReaders
 from mlforge.online.base import Turn
-from mlforge.online.catalog import FIELDS, Catalog, Payload
+from mlforge.online.catalog import FIELDS, Catalog
 from mlforge.online.client import check, make_cluster_client
 from mlforge.online.cluster_turn import Masters, cluster_turn
 from mlforge.online.connection import redis_package, settings_from_url
+from mlforge.online.flight import Keys, Payload
 from mlforge.online.keys import status_key
 from mlforge.online.line import Line
 from mlforge.online.reader import Reader
@@ -78,7 +79,7 @@ class ClusterStore(RedisStore):
         retry_seconds: float = 30.0,
     ) -> None:
         redis_package()
-        self._nodes = [(host, port), *(tuple(address) for address in nodes)]
+        self._nodes = [(host, port), *((str(name), number) for name, number in nodes)]
         self._replicas = replicas
         self._cluster: RedisCluster | None = None
         super().__init__(
@@ -136,7 +137,7 @@ class ClusterStore(RedisStore):
     def close(self) -> None:
         """Close the connections; a later use makes them again."""
         if self._cluster is not None:
-            self._cluster.close()  # type: ignore[no-untyped-call]
+            self._cluster.close()
             self._cluster = None
 
     def __repr__(self) -> str:
@@ -229,10 +230,10 @@ class ClusterReader(Reader):
         """The value of one key."""
         return cast("Payload", self._store.ask([key], [], [])[0][0])
 
-    def fetch(self, keys: Sequence[str], features: Sequence[str] = ()) -> tuple[list[Payload], list[list[Payload]]]:
+    def fetch(self, keys: Keys, features: Sequence[str] = ()) -> tuple[list[Any], list[list[Payload]]]:
         """The values of keys, and what `Catalog.note` takes, from all masters at once."""
         statuses = [status_key(self._store.prefix, name) for name in features]
-        return self._store.ask(keys, statuses, FIELDS)
+        return self._store.ask(list(keys), statuses, FIELDS)
 
     def close(self) -> None:
         """The store closes its client itself."""

@@ -31,7 +31,9 @@ SLOTS = 16_384
 
 
 def slot(key: str) -> int:
-    """The hash slot of a key without braces: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/
+    """The hash slot of a key without braces.
+
+    As in https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/.
 
     >>> slot("123456789")
     12739

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from mlforge.errors import RequestError, StoreError, UnavailableError
-from mlforge.online.base import SLICE_ROWS, Published, Turn
+from mlforge.online.base import NOTHING_KNOWN, SLICE_ROWS, Published, Turn
 from mlforge.online.codec import CODEC_VERSION, encode_expr, schema_to_json
 from mlforge.online.keys import DIGITS, entity_key_hash_expr, lock_key, redis_key, redis_key_expr, status_key
 from mlforge.online.line import Line, Word, packed
@@ -146,7 +146,7 @@ class RedisTurn(Turn):
         stored = dict(_pairs(self._line.call("HGETALL", self._key)))
         self._seen = stored.get("token"), stored.get("state")
         if not stored:
-            return None, "nothing says what is there"
+            return None, NOTHING_KNOWN
         try:
             status = Status.from_hash(stored, what=self._key)
         except StoreError:
