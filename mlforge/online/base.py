@@ -219,6 +219,9 @@ class OnlineStore(ABC):
         """`lookup` without holding up the event loop."""
         return await asyncio.to_thread(self.lookup, requests, refresh=refresh)
 
+    async def aclose(self) -> None:  # noqa: B027 -- a default, not a gap
+        """Close what reads in this event loop have opened; a store that opens nothing has nothing to do."""
+
     @contextmanager
     def turn(self, feature_name: str, *, writing: bool = True) -> Generator[Turn]:
         """A turn at a feature: until its end no other sync of the feature writes.

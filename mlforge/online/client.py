@@ -62,13 +62,14 @@ def make_cluster_client(
 ) -> "RedisCluster":
     """A client for a cluster, which asks one of these nodes for the others at once."""
     from redis.backoff import NoBackoff
-    from redis.cluster import ClusterNode, RedisCluster
+    from redis.cluster import ClusterNode, LoadBalancingStrategy, RedisCluster
     from redis.retry import Retry
 
     settings: dict[str, Any] = _settings(config, "redis") | {"retry": Retry(NoBackoff(), CLUSTER_ATTEMPTS)}
     del settings["db"]
     start: list[Any] = [ClusterNode(host, port) for host, port in nodes]  # type: ignore[no-untyped-call]
-    return RedisCluster(startup_nodes=start, read_from_replicas=replicas, **settings)
+    strategy = LoadBalancingStrategy.ROUND_ROBIN if replicas else None
+    return RedisCluster(startup_nodes=start, load_balancing_strategy=strategy, **settings)
 
 
 def _settings(config: Mapping[str, Any], package: str) -> dict[str, Any]:

@@ -67,8 +67,7 @@ class ReaderTests:
                 await check()
             finally:
                 # Connections may belong to the event loop, which ends here.
-                if (aclose := getattr(store, "aclose", None)) is not None:
-                    await aclose()
+                await store.aclose()
 
         asyncio.run(check_and_close())
 
