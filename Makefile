@@ -29,6 +29,7 @@ format: .venv/dev  ## Format the code and mend what the linter can mend.
 
 bench: .venv/dev  ## Measure against the hand-written floor; see benchmarks/.
 	$(BIN)/python benchmarks/windows.py
+	$(BIN)/python benchmarks/online.py
 
 clean:  ## Remove the environment and what tests and examples have made.
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

@@ -1,1 +1,1 @@
-"""The Dagster integration of mlforge; empty in 0.5.0, see the README."""
+"""The Dagster integration of mlforge; empty in 0.6.0, see the README."""

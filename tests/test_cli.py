@@ -524,7 +524,7 @@ def test_help_and_version_come_at_once_and_import_nothing_heavy() -> None:
     assert "mlforge build --online" in ended.stdout
     heavy = {"polars", "deltalake", "redis", "orjson", "mlforge.core", "mlforge.loader", "dagster"}
     assert heavy.isdisjoint(ended.stdout.splitlines())
-    assert process("--version").stdout == "0.5.0\n"
+    assert process("--version").stdout == "0.6.0\n"
 
 
 def test_an_exception_in_the_users_function_keeps_its_traceback_and_names_the_feature() -> None:
