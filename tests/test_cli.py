@@ -28,7 +28,7 @@ MLFORGE = Path(sysconfig.get_path("scripts")) / "mlforge"
 PROJECT = """
 import polars as pl
 import mlforge as mlf
-from mlforge.online import EmbeddedStore, RedisStore
+from mlforge.online import ClusterStore, EmbeddedStore, RedisStore
 from mlforge.store import LocalStore
 
 @mlf.feature(
@@ -446,6 +446,10 @@ def test_key_is_where_redis_has_the_value(
         ),
         ("RedisStore.from_url('unix:///run/my%20redis.sock')", ["-s", "/run/my redis.sock", "-n", "0"]),
         ("RedisStore()", ["-h", "localhost", "-p", "6379", "-n", "0"]),
+        (
+            "ClusterStore('node', 7000, password='s3cret', ssl=True)",
+            ["-h", "node", "-p", "7000", "--tls", "-n", "0", "--askpass", "-c"],
+        ),
     ],
 )
 def test_the_redis_cli_line_reaches_the_same_server_and_never_holds_a_password(

@@ -187,6 +187,7 @@ def test_sentinels_say_where_the_master_is_before_during_and_after_a_fail_over(
         assert crowd.sync(store).mode == "difference"
         assert reader.read("crowd", {"entity": "nobody"}) is None
         old = sentinels.master
+        assert store.redis_cli() == ["redis-cli", "-h", old.host, "-p", str(old.port), "-n", "0"]
         over = threading.Event()
 
         def kill() -> None:

@@ -8,7 +8,7 @@ from cyclopts import App
 from mlforge.cli import output
 
 if TYPE_CHECKING:
-    from mlforge.online import OnlineStore, RedisStore, Status
+    from mlforge.online import OnlineStore, Status
 
 READ_EXAMPLES = """Examples:
   mlforge read user_spend user_id=123
@@ -77,7 +77,7 @@ def key(
         if not isinstance(store, RedisStore):
             raise RequestError(f"The online store is a {type(store).__name__}, which has no Redis keys.")
         name = redis_key(store.prefix, feature, entity_key_hash(keys))
-        command = _redis_cli(store, name)
+        command = shlex.join([*store.redis_cli(), "GET", name])
     if json:
         output.write_json({"feature": feature, "entity": keys, "key": name, "command": command})
     else:
@@ -137,24 +137,3 @@ def _shown(keys: dict[str, str]) -> str:
 
 def _text(value: Any) -> str:
     return "null" if value is None else str(value)
-
-
-def _redis_cli(store: "RedisStore", name: str) -> str:
-    """A line for a shell; a password is asked for, never shown."""
-    settings = store.client.connection_pool.connection_kwargs
-    words = ["redis-cli"]
-    if settings.get("path"):
-        words += ["-s", settings["path"]]
-    else:
-        words += ["-h", settings.get("host", "localhost"), "-p", str(settings.get("port", 6379))]
-        words += ["--tls"] if _speaks_tls(store) else []
-    words += ["-n", str(settings.get("db") or 0)]
-    words += ["--user", settings["username"]] if settings.get("username") else []
-    words += ["--askpass"] if settings.get("password") else []
-    return shlex.join([*words, "GET", name])
-
-
-def _speaks_tls(store: "RedisStore") -> bool:
-    from redis.connection import SSLConnection
-
-    return issubclass(store.client.connection_pool.connection_class, SSLConnection)

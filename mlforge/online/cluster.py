@@ -11,7 +11,7 @@ from mlforge.online.base import Turn
 from mlforge.online.catalog import FIELDS, Catalog
 from mlforge.online.client import check, make_cluster_client
 from mlforge.online.cluster_turn import Masters, cluster_turn
-from mlforge.online.connection import redis_package, settings_from_url
+from mlforge.online.connection import redis_cli, redis_package, settings_from_url
 from mlforge.online.flight import Keys, Payload
 from mlforge.online.keys import status_key
 from mlforge.online.line import Line
@@ -133,6 +133,10 @@ class ClusterStore(RedisStore):
         """
         with self._talking():
             return self._redis
+
+    def redis_cli(self) -> list[str]:
+        """The words that make redis-cli talk to the cluster; a password is asked for, never shown."""
+        return [*redis_cli(self._config, tls=self._config["ssl"]), "-c"]
 
     def close(self) -> None:
         """Close the connections; a later use makes them again."""

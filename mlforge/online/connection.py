@@ -116,3 +116,21 @@ def shown(client: "Redis") -> str:
     if kwargs.get("path"):
         return f"unix_socket_path={kwargs['path']!r}, db={kwargs.get('db', 0)}"
     return f"host={kwargs.get('host', 'localhost')!r}, port={kwargs.get('port', 6379)}, db={kwargs.get('db', 0)}"
+
+
+def redis_cli(settings: Mapping[str, Any], *, tls: bool) -> list[str]:
+    """The words that make redis-cli talk to a server; a password is asked for, never shown.
+
+    Args:
+        settings: redis-py's for the server.
+        tls: Whether it speaks TLS.
+    """
+    words = ["redis-cli"]
+    if settings.get("path"):
+        words += ["-s", settings["path"]]
+    else:
+        words += ["-h", settings.get("host", "localhost"), "-p", str(settings.get("port", 6379))]
+        words += ["--tls"] if tls else []
+    words += ["-n", str(settings.get("db") or 0)]
+    words += ["--user", settings["username"]] if settings.get("username") else []
+    return [*words, "--askpass"] if settings.get("password") else words

@@ -12,7 +12,6 @@ import numbers
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from hashlib import sha256
 from operator import itemgetter
 from typing import Any
 
@@ -20,6 +19,12 @@ import polars as pl
 import polars_hash as plh
 
 from mlforge.errors import DefinitionError, RequestError
+
+try:
+    # Python 3.11's own needs less time to begin than OpenSSL's, which hashlib takes; later releases' do not.
+    from _sha256 import sha256  # type: ignore[import-not-found]  # ty: ignore[import-not-found]
+except ImportError:
+    from hashlib import sha256
 
 DIGITS = 32
 UTC_TEXT = "%Y-%m-%dT%H:%M:%S%.6fZ"

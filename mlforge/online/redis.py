@@ -17,7 +17,7 @@ from mlforge.online.base import Found, OnlineStore, Turn
 from mlforge.online.catalog import Catalog
 from mlforge.online.client import make_async_client, make_client, make_replica_client, whole_seconds
 from mlforge.online.codec import encode
-from mlforge.online.connection import redis_package, settings_from_url, shown, store_error
+from mlforge.online.connection import redis_cli, redis_package, settings_from_url, shown, store_error
 from mlforge.online.keys import DIGITS, check_prefix, entity_key_hash, entity_key_hash_expr, redis_key, status_key
 from mlforge.online.line import Line
 from mlforge.online.pool import Pool
@@ -286,6 +286,18 @@ class RedisStore(OnlineStore):
         if not stored:
             return None
         return Status.from_hash({_text(name): _text(text) for name, text in stored.items()}, what=key)
+
+    def redis_cli(self) -> list[str]:
+        """The words that make redis-cli talk to the server; a password is asked for, never shown."""
+        from redis.connection import SSLConnection
+
+        pool: Any = self._redis.connection_pool
+        settings = pool.connection_kwargs
+        if hasattr(pool, "get_master_address"):
+            with self._talking():
+                host, port = pool.get_master_address()
+            settings = settings | {"host": host, "port": port}
+        return redis_cli(settings, tls=issubclass(pool.connection_class, SSLConnection))
 
     def after_fork(self) -> None:
         """Gives a child a pool of its own: redis-py waits for a lock of the old one that a thread may have held."""
