@@ -19,7 +19,7 @@ from mlforge.store.record import BuildRecord
 from mlforge.store.snapshot import Snapshot
 from mlforge.sync import SyncReport
 
-Outcome = Literal["built", "unchanged", "skipped"]
+Outcome = Literal["built", "unchanged", "skipped", "outdated"]
 ATTEMPTS = 5
 
 
@@ -30,7 +30,8 @@ class BuildReport:
     Attributes:
         feature: The feature's name.
         outcome: `"built"`: a new version; `"unchanged"`: computed, and the rows equal those that are stored, so the
-            version stays; `"skipped"`: neither the data nor the definition has changed, so nothing was computed.
+            version stays; `"skipped"`: neither the data nor the definition has changed, so nothing was computed;
+            `"outdated"`: one of them has, and it was only looked at.
         version: The version that is there now, MAJOR.MINOR.PATCH.
         rows: How many rows it has.
         left_out: How many rows of the function's result had no key or no timestamp.
@@ -93,7 +94,7 @@ def build(feature: Feature, store: Store, *, force: bool = False) -> BuildReport
 
 
 def standing(feature: Feature, store: Store) -> BuildReport:
-    """What is built now, as the report of a build that was skipped.
+    """What is built now: `skipped` if a build would skip it, else `outdated`.
 
     Raises:
         RequestError: Nothing is.
@@ -103,7 +104,8 @@ def standing(feature: Feature, store: Store) -> BuildReport:
     current = store.open(feature.name)
     if current is None:
         raise RequestError(f"Feature {feature.name!r} is not built: run `mlforge build --features {feature.name}`.")
-    return _report(feature, "skipped", current, began)
+    stands = _stands(current.record, definition_hash(feature), feature.source.fingerprint())
+    return _report(feature, "skipped" if stands else "outdated", current, began)
 
 
 def _stands(record: BuildRecord, definition: str, fingerprint: str | None) -> bool:

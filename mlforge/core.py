@@ -114,7 +114,8 @@ class Definitions:
         Args:
             features: Names; all features by default.
             online: Whether to sync the online store.
-            as_of: The instant whose values go online; by default now, or that of what is online where it is later.
+            as_of: The instant whose values go online; by default now, or, unless forced, that of what is online
+                where it is later.
             force: Computes even where nothing has changed; goes online even where that takes what is there back to an
                 earlier version or instant, or another project has written it.
             full: Writes every entity online, not only those whose values differ.
@@ -160,9 +161,10 @@ class Definitions:
         Raises:
             RequestError: As for `build`, at once where the request cannot be right.
         """
-        chosen = [self.feature(name) for name in self._names(features)]
-        if dry_run and not online:
-            raise RequestError("dry_run says what would go online: write online=True as well.")
+        chosen = self._chosen(features)
+        for option, given in (("full", full), ("allow_breaking", allow_breaking), ("dry_run", dry_run)):
+            if given and not online:
+                raise RequestError(f"{option} is about what goes online: write online=True as well.")
         online_store = self.require_online_store() if online else None
         moment = self.as_of if as_of is None else instant(as_of)
         # One for all features, so that they hold at the same instant.
@@ -208,7 +210,7 @@ class Definitions:
         Raises:
             RequestError: A feature is unknown or not built, or a column is missing or clashes.
         """
-        tables = [(self._built(name), columns) for name, columns in self._columns(features).items()]
+        tables = [(self._built(feature.name), columns) for feature, columns in self._columns(features)]
         return training_frame(tables, entity_df, timestamp=timestamp, as_of=self.now())
 
     def get_online_features(
@@ -263,8 +265,11 @@ class Definitions:
         """
         online_store = self.require_online_store()
         moment = None if as_of is None else instant(as_of)
-        names = [self.feature(name).name for name in self._names(features)]
-        return [verify(name, self.store, online_store, as_of=moment, now=self.now(), sample=sample) for name in names]
+        now = self.now()
+        return [
+            verify(feature.name, self.store, online_store, as_of=moment, now=now, sample=sample)
+            for feature in self._chosen(features)
+        ]
 
     def status(self, features: Sequence[str] | None = None) -> list[Freshness]:
         """What is online for features, how old it is, and how much there is of it.
@@ -277,8 +282,8 @@ class Definitions:
             StoreError: A store cannot be reached or read.
         """
         online_store = self.require_online_store()
-        names = [self.feature(name).name for name in self._names(features)]
-        return [freshness(name, self.store, online_store, now=self.now()) for name in names]
+        now = self.now()
+        return [freshness(feature.name, self.store, online_store, now=now) for feature in self._chosen(features)]
 
     def feature(self, name: str) -> Feature:
         """The feature of a name.
@@ -286,11 +291,7 @@ class Definitions:
         Raises:
             RequestError: There is none.
         """
-        if not isinstance(name, str):
-            raise RequestError(f"{name!r} is no name of a feature: write it as text, as in 'user_spend'.")
-        if name not in self.features:
-            raise RequestError(f"There is no feature {name!r}{did_you_mean(name, self.features)}")
-        return self.features[name]
+        return _of_name(name, self.features)
 
     def require_online_store(self) -> OnlineStore:
         """The online store.
@@ -319,32 +320,32 @@ class Definitions:
             error.add_note(f"(Feature {request.feature_name!r} is built offline as {version}, and not copied online.)")
             raise
 
-    def now(self, as_of: dt.datetime | dt.date | str | None = None) -> dt.datetime:
-        """The instant that is meant: the one given, or else the project's `as_of`, or else that of the clock.
+    def now(self) -> dt.datetime:
+        """The instant that "now" means: the project's `as_of`, or else that of the clock."""
+        return self.as_of or dt.datetime.now(dt.UTC)
 
-        Raises:
-            RequestError: What is given is no instant.
-        """
-        return instant(as_of) if as_of is not None else self.as_of or dt.datetime.now(dt.UTC)
-
-    def _names(self, features: Sequence[str] | None) -> list[str]:
+    def _chosen(self, features: Sequence[str] | None) -> list[Feature]:
+        # Looked up once: the features of a module are found by going through it.
+        known = self.features
         if isinstance(features, str):
             raise RequestError(f"features is a list: write features=[{features!r}].")
-        return list(dict.fromkeys(self.features if features is None else features))
+        return [_of_name(name, known) for name in dict.fromkeys(known if features is None else features)]
 
-    def _columns(self, features: FeatureSelection) -> dict[str, Sequence[str] | None]:
-        chosen = columns_by_feature(features if isinstance(features, Mapping) else self._names(features))
-        return {self.feature(name).name: columns for name, columns in chosen.items()}
+    def _columns(self, features: FeatureSelection) -> list[tuple[Feature, Sequence[str] | None]]:
+        if isinstance(features, str):
+            raise RequestError(f"features is a list: write features=[{features!r}].")
+        known = self.features
+        return [(_of_name(name, known), columns) for name, columns in columns_by_feature(features).items()]
 
     def _requests(self, features: FeatureSelection) -> list[OnlineRequest]:
         return [
             OnlineRequest(
-                feature_name=name,
-                keys=self.feature(name).keys,
+                feature_name=feature.name,
+                keys=feature.keys,
                 columns=columns,
-                offline_schema=partial(self._offline_schema, name),
+                offline_schema=partial(self._offline_schema, feature.name),
             )
-            for name, columns in self._columns(features).items()
+            for feature, columns in self._columns(features)
         ]
 
     def _built(self, name: str) -> Snapshot:
@@ -356,6 +357,14 @@ class Definitions:
     def _offline_schema(self, name: str) -> Schema | None:
         snapshot = self.store.open(name)
         return None if snapshot is None else snapshot.value_schema
+
+
+def _of_name(name: str, known: Mapping[str, Feature]) -> Feature:
+    if not isinstance(name, str):
+        raise RequestError(f"{name!r} is no name of a feature: write it as text, as in 'user_spend'.")
+    if name not in known:
+        raise RequestError(f"There is no feature {name!r}{did_you_mean(name, known)}")
+    return known[name]
 
 
 def _features_in(part: Feature | ModuleType | dict[str, Any]) -> list[Feature]:

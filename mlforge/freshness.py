@@ -1,7 +1,7 @@
 """What is online for a feature, and how old it is."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from mlforge.online.base import OnlineStore
@@ -19,7 +19,8 @@ class Freshness:
     Attributes:
         feature: The feature's name.
         built: The version that is built offline; None where none is.
-        state: As in `Status`; `"absent"`: nothing says that anything is online.
+        state: As in `Status`; `"absent"`: nothing says that anything is online; `"expired"`: it was complete, and the
+            time to live of its values is over.
         version: The version that is online; None where no sync has put one there, as are all that follow.
         as_of: The instant at which the values hold, UTC.
         age: How long ago that is.
@@ -30,7 +31,7 @@ class Freshness:
 
     feature: str
     built: str | None
-    state: State | Literal["absent"] = "absent"
+    state: State | Literal["absent", "expired"] = "absent"
     version: str | None = None
     as_of: datetime | None = None
     age: timedelta | None = None
@@ -56,13 +57,14 @@ def freshness(feature_name: str, store: Store, online_store: OnlineStore, *, now
     if snapshot is not None and snapshot.record.keys == status.key_columns:
         some = snapshot.collect(snapshot.scan(until=status.as_of).select(status.key_columns).head(MEASURED).unique())
         size = online_store.bytes_per_entity(feature_name, some) if len(some) else None
+    over = status.state == "complete" and status.expires_at is not None and status.expires_at <= datetime.now(UTC)
     return Freshness(
         feature=feature_name,
         built=built,
-        state=status.state,
+        state="expired" if over else status.state,
         version=status.version,
         as_of=status.as_of,
-        age=status.age(now),
+        age=now - status.as_of,
         next_change=status.next_change,
         rows=status.rows,
         bytes_per_entity=size,

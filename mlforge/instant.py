@@ -11,7 +11,7 @@ INSTANT = pl.Datetime("us", "UTC")
 
 
 def instant(value: dt.datetime | dt.date | str) -> dt.datetime:
-    """A datetime in UTC; a naive one is taken as UTC, a date as its first moment, text as ISO 8601.
+    """A datetime in UTC; a naive one is taken as UTC, a date as its first moment, text as ISO 8601 or "now".
 
     >>> instant("2017-12-31").isoformat()
     '2017-12-31T00:00:00+00:00'
@@ -19,6 +19,8 @@ def instant(value: dt.datetime | dt.date | str) -> dt.datetime:
     Raises:
         RequestError: It is none of these.
     """
+    if isinstance(value, str) and value == "now":
+        return dt.datetime.now(dt.UTC)
     try:
         moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
         if isinstance(moment, dt.datetime):

@@ -21,15 +21,16 @@ def require_same_project(snapshot: Snapshot, online: Status) -> None:
 
 
 def require_compatible(snapshot: Snapshot, online: Status) -> None:
-    """Refuses another MAJOR version, whose readers may look for columns in vain.
+    """Refuses another MAJOR version, and another table without the columns: readers may look for them in vain.
 
     Raises:
         RequestError: The message names the columns.
     """
-    if online.table_id == snapshot.table_id and online.version.split(".")[0] != snapshot.version.split(".")[0]:
-        old, new = online.schema, snapshot.value_schema
-        gone = [f"{name!r} is no longer there" for name in old if name not in new]
-        other = [f"{name!r} is {new[name]}, was {old[name]}" for name in old if name in new and new[name] != old[name]]
+    old, new = online.schema, snapshot.value_schema
+    gone = [f"{name!r} is no longer there" for name in old if name not in new]
+    other = [f"{name!r} is {new[name]}, was {old[name]}" for name in old if name in new and new[name] != old[name]]
+    major = online.version.split(".")[0] != snapshot.version.split(".")[0]
+    if gone or other or (major and online.table_id == snapshot.table_id):
         what = "; ".join([*gone, *other]) or "its keys or its timestamp have other types"
         raise RequestError(
             f"Feature {snapshot.feature_name!r}: version {snapshot.version} cannot stand in for {online.version}, "

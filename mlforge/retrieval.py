@@ -135,7 +135,7 @@ def online_frame(
         return _answered(asked, online_store.lookup(asked.keys))
     except SchemaMismatchError:
         # Somebody may have published another version since the schema was read.
-        return _answered(asked, online_store.lookup(asked.keys, refresh=True), again=True)
+        return _answered(asked, online_store.lookup(asked.keys, primary=True), again=True)
 
 
 async def async_online_frame(
@@ -146,7 +146,7 @@ async def async_online_frame(
     try:
         return _answered(asked, await online_store.alookup(asked.keys))
     except SchemaMismatchError:
-        return _answered(asked, await online_store.alookup(asked.keys, refresh=True), again=True)
+        return _answered(asked, await online_store.alookup(asked.keys, primary=True), again=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +204,9 @@ def _answered(asked: _Asked, answers: Mapping[str, Found], *, again: bool = Fals
         if name in asked.present:
             given = iter(rows)
             rows = [next(given) if there else None for there in asked.present[name]]
-        schema = found.schema if found.schema is not None else request.offline_schema()
+        schema = found.schema
+        if schema is None and not found.absent:
+            schema = request.offline_schema()
         if schema is None:
             raise RequestError(f"Feature {name!r} is not online: run `mlforge build --features {name} --online`.")
         decoded = dict(zip(schema, to_columns(rows, schema, lenient=again and not found.settled), strict=True))

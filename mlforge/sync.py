@@ -12,9 +12,9 @@ import polars as pl
 from mlforge import precedence
 from mlforge.difference import Difference, difference
 from mlforge.errors import RequestError, StoreError, UnavailableError
-from mlforge.online.base import OnlineStore, Published, Turn
+from mlforge.online.base import DAMAGED, OnlineStore, Published, Turn
 from mlforge.online.keys import entity_key_hash_expr, key_text_expr
-from mlforge.online.status import NEVER, Content, Status
+from mlforge.online.status import Content, Status
 from mlforge.store.base import Store
 from mlforge.store.snapshot import Snapshot
 
@@ -58,7 +58,7 @@ class SyncRequest:
 
     Attributes:
         feature_name: The feature.
-        as_of: The instant; None: `now`, or that of what is online where it is later.
+        as_of: The instant; None: `now`, or, unless forced, that of what is online where it is later.
         now: The instant that it is; by default that at which this was made.
         full: Write everything.
         force: Go back to an earlier version or instant, or take over what another project has written.
@@ -115,7 +115,13 @@ def _take_turn(turn: Turn, request: SyncRequest, store: Store, online_store: Onl
     if snapshot is None:
         raise RequestError(f"Feature {name!r} is not built: run `mlforge build --features {name} --online`.")
     synced = online if online is not None and online.synced else None
-    as_of = request.as_of or max(request.now, NEVER if synced is None else synced.as_of)
+    if turn.doubt == DAMAGED and not request.force:
+        raise StoreError(
+            f"Feature {name!r}: the status beside the values is damaged, so that it cannot be told which project they "
+            f"are of: build with force=True (--force), which writes all of them."
+        )
+    latest = request.now if synced is None or request.force else max(request.now, synced.as_of)
+    as_of = request.as_of or latest
     if synced is not None and not request.force:
         precedence.require_same_project(snapshot, synced)
         if (late := precedence.later(snapshot, as_of, synced)) is not None:
@@ -133,7 +139,8 @@ def _take_turn(turn: Turn, request: SyncRequest, store: Store, online_store: Onl
         if (found := _difference(snapshot, as_of, synced, store)) is not None:
             return _write_difference(turn, found, status, synced, request)
         reason = f"version {synced.version} is no longer there to compare with"
-    status = replace(status, next_change=snapshot.next_change(as_of))
+    else:
+        status = replace(status, next_change=snapshot.next_change(as_of))
     return _write_all(turn, reason or "", status, snapshot, store, online_store, dry=request.dry_run)
 
 
@@ -235,9 +242,12 @@ def _vanished(turn: Turn, snapshot: Snapshot, rows: pl.DataFrame, store: Store, 
 def _absent(store: Store, snapshot: Snapshot, rows: pl.DataFrame, content: Content, as_of: datetime) -> pl.DataFrame:
     """The keys of the entities of a content that are not among the rows."""
     version, instant = content
+    keys = list(snapshot.record.keys)
+    # By text, as online: 123 and "123" are one entity.
+    here = rows.select(key_text_expr(key, rows.schema[key]).alias(key) for key in keys)
     if version == snapshot.delta_version and instant <= as_of:
         # Within a version, an entity that was visible stays so.
-        return rows.select(snapshot.record.keys).clear()
+        return here.clear()
     before = store.open(snapshot.feature_name, version)
     if before is None:
         raise StoreError(f"Version {version} of {snapshot.feature_name!r} is gone.")
@@ -245,6 +255,5 @@ def _absent(store: Store, snapshot: Snapshot, rows: pl.DataFrame, content: Conte
     entities = before.collect(before.scan(until=instant).select(keys).unique())
     if sorted(keys) != sorted(snapshot.record.keys):
         return entities
-    # By text, as online: 123 and "123" are one entity.
-    texts = [[key_text_expr(key, of.schema[key]).alias(key) for key in keys] for of in (entities, rows)]
-    return entities.select(texts[0]).join(rows.select(texts[1]), on=keys, how="anti")
+    texts = [key_text_expr(key, entities.schema[key]).alias(key) for key in keys]
+    return entities.select(texts).join(here, on=keys, how="anti")

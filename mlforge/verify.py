@@ -3,15 +3,15 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import polars as pl
 
-from mlforge.errors import RequestError, StoreError, UnavailableError
+from mlforge.errors import RequestError, UnavailableError
 from mlforge.online.base import OnlineStore
-from mlforge.online.codec import encode_expr
+from mlforge.online.codec import DamagedValueError, encode_expr
 from mlforge.online.keys import entity_key_hash_expr
 from mlforge.online.status import Status
 from mlforge.store.base import Store
@@ -33,7 +33,8 @@ class VerifyReport:
         version: The version it was compared with.
         as_of: The instant it was compared at, UTC.
         checked: How many entities were compared.
-        missing: How many of them are not there; values that may have expired are not counted.
+        missing: How many of them are not there.
+        expired: How many more are not there, and may be so because their time to live is over.
         extra: How many entities are there and should not be; 0 where only a sample was compared, or the store cannot
             list what it holds.
         different: How many have other values, or something that is no value.
@@ -47,6 +48,7 @@ class VerifyReport:
     as_of: datetime
     checked: int
     missing: int = 0
+    expired: int = 0
     extra: int = 0
     different: int = 0
     examples: Sequence[dict[str, Any]] = field(default_factory=list)
@@ -108,8 +110,7 @@ def _expected(
         raise RequestError(f"Feature {feature_name!r} is not built, so nothing says what should be online.")
     if as_of is not None or status is None or not status.synced or status.table_id != newest.table_id:
         return newest, as_of or now
-    named = store.open(feature_name, status.delta_version)
-    return newest if named is None else named, status.as_of
+    return store.open(feature_name, status.delta_version) or newest, status.as_of
 
 
 def _compare(
@@ -130,8 +131,9 @@ def _compare(
                 missing.append({"problem": "missing", "entity": entity, "expected": expected})
             elif value != expected:
                 different.append({"problem": "different", "entity": entity, "expected": expected, "found": value})
+    expired: list[dict[str, Any]] = []
     if _may_have_expired(online_store, status):
-        missing = []
+        missing, expired = expired, missing
     hashes = rows.select(entity_key_hash_expr(rows.select(keys).schema)).to_series()
     there = online_store.entity_hashes(name) if sample is None else None
     extra = [] if there is None else sorted(set(there) - set(hashes))
@@ -141,6 +143,7 @@ def _compare(
         as_of=instant,
         checked=part.height,
         missing=len(missing),
+        expired=len(expired),
         extra=len(extra),
         different=len(different),
         examples=[
@@ -154,10 +157,8 @@ def _compare(
 def _held(online_store: OnlineStore, feature_name: str, entities: pl.DataFrame) -> list[Any]:
     """What is there for entities; for one that is damaged, what is said about it."""
     try:
-        return list(online_store.lookup({feature_name: entities})[feature_name].rows)
-    except UnavailableError:
-        raise
-    except StoreError as error:
+        return list(online_store.lookup({feature_name: entities}, primary=True)[feature_name].rows)
+    except DamagedValueError as error:
         if entities.height == 1:
             return [str(error)]
         half = entities.height // 2
@@ -168,6 +169,6 @@ def _held(online_store: OnlineStore, feature_name: str, entities: pl.DataFrame) 
 
 
 def _may_have_expired(online_store: OnlineStore, status: Status | None) -> bool:
-    if online_store.ttl is None:
-        return False
-    return status is None or status.started_at + timedelta(seconds=online_store.ttl) <= datetime.now(UTC)
+    if status is None:
+        return online_store.ttl is not None
+    return status.expires_at is not None and status.expires_at <= datetime.now(UTC)

@@ -67,9 +67,9 @@ async def every_way(store: RedisStore) -> None:
     found = [VALUES[3], VALUES[4], None, VALUES[3]]
     assert await store.aread_batch("f", asked) == found == store.read_batch("f", asked)
     assert await store.aread_features({"f": asked, "none": asked}) == {"f": found, "none": [None] * 4}
-    for refresh in (False, True):
-        looked_up = await store.alookup({"f": pl.DataFrame(asked)}, refresh=refresh)
-        assert looked_up == store.lookup({"f": pl.DataFrame(asked)}, refresh=refresh)
+    for primary in (False, True):
+        looked_up = await store.alookup({"f": pl.DataFrame(asked)}, primary=primary)
+        assert looked_up == store.lookup({"f": pl.DataFrame(asked)}, primary=primary)
         assert looked_up["f"].rows == found
     many = [{"user_id": f"u{number}"} for number in range(1_000)]
     assert await store.aread_batch("f", many) == [*VALUES, *[None] * 980]

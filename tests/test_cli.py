@@ -127,7 +127,8 @@ def test_build_shows_what_happened_to_each_feature(cli: Cli) -> None:
     assert cells(lines[2])[:7] == ["user_spend", "built", "1.0.0", "9", "1 passed, 1 failed", "full", "2"]
     assert cells(lines[3])[:7] == ["prices", "built", "1.0.0", "2", "-", "full", "2"]
     assert lines[4] == "What is online holds as of 2026-01-10T00:00:00Z."
-    assert lines[5].startswith(
+    assert lines[5] == "user_spend: everything is written, since nothing says what is there."
+    assert lines[6].startswith(
         "user_spend: the check 'amount is small' failed for 1 of 3 rows (severity warn), such as {'user_id': 123"
     )
 
@@ -171,7 +172,8 @@ def test_an_older_instant_is_refused_with_exit_code_1_unless_forced(cli: Cli) ->
     refused = cli("build --features user_spend --online --as-of 2026-01-01")
     assert refused.code == 1
     assert (
-        "user_spend: refused, since what is online holds at 2026-01-10T00:00:00.000000Z, which is later." in refused.out
+        "user_spend: refused, since what is online holds at 2026-01-10T00:00:00.000000Z, which is later; "
+        "--force goes back." in refused.out
     )
     forced = cli("build --features user_spend --online --json --force --as-of 2026-01-01")
     (report,) = json.loads(forced.out)
@@ -208,6 +210,28 @@ def test_status_shows_what_is_online(cli: Cli) -> None:
     assert int(second[8]) > 50
     (described, _) = json.loads(cli("status --json").out)
     assert (described["rows"], described["age"], described["version"]) == (2, 0.0, "1.0.0")
+
+
+def test_status_can_watch_over_what_is_online(cli: Cli, redis_store: RedisStore) -> None:
+    assert (cli("status").code, cli("status --max-age 1h").code) == (0, 1)
+    cli("build --online --as-of 2026-01-09T22:00:00Z")
+    assert (cli("status --max-age 3h").code, cli("status --max-age 1h").code) == (0, 1)
+    redis_store.write("prices", {"user_id": 7, "day": "2026-01-01"}, {})
+    assert (cli("status --max-age 3h").code, cli("status").code) == (1, 0)
+    assert cli("status --max-age soon").code == 1
+
+
+def test_an_instant_that_is_still_to_come_is_pointed_out(cli: Cli) -> None:
+    ahead = cli("build --features user_spend --online --as-of 2199-01-01")
+    assert ahead.code == 0
+    assert "2199-01-01T00:00:00Z, which is still to come; --force goes back to now." in ahead.out
+
+
+def test_a_dry_run_says_whether_a_build_would_compute(cli: Cli) -> None:
+    cli("build")
+    assert cells(cli("build --online --dry-run").out.splitlines()[3])[:2] == ["prices", "skipped"]
+    pl.scan_csv("prices.csv").head(1).collect().write_csv("prices.csv")
+    assert cells(cli("build --online --dry-run").out.splitlines()[3])[:2] == ["prices", "outdated"]
 
 
 def test_verify_finds_what_differs_and_the_next_build_mends_it(cli: Cli, redis_store: RedisStore) -> None:

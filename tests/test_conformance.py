@@ -86,7 +86,8 @@ class TestRedisStoreWithTtl(Shorter):
 class TestRedisStoreOnFakeredis(Shorter):
     @pytest.fixture
     def store(self) -> OnlineStore:
-        return RedisStore(client=fakeredis.FakeRedis())
+        # Of a server that is there: one that is made at the first use may be made twice by threads.
+        return RedisStore(client=fakeredis.FakeRedis(server=fakeredis.FakeServer()))
 
 
 class TestEmbeddedStore(Shorter):

@@ -202,6 +202,17 @@ def test_a_feature_that_is_not_online_is_said_to_be_so(online: Online, get: Get)
         get(online.definitions, ["spend"], USERS)
 
 
+def test_what_was_lost_is_not_online_whatever_is_built(tmp_path: Path, redis_store: RedisStore, get: Get) -> None:
+    pl.DataFrame({"user_id": ["a"], "f": [1.0]}).write_parquet(tmp_path / "rows.parquet")
+    user = mlf.feature(keys=["user_id"], source=tmp_path / "rows.parquet", name="user")(lambda df: df)
+    definitions = Definitions(features=[user], store=LocalStore(tmp_path / "store"), online_store=redis_store)
+    definitions.build(online=True)
+    assert get(definitions, ["user"], [{"user_id": "b"}])["f"].to_list() == [None]
+    redis_store.clear("user")
+    with pytest.raises(RequestError, match="Feature 'user' is not online"):
+        get(definitions, ["user"], [{"user_id": "a"}])
+
+
 def test_a_store_without_a_status_gives_the_offline_dtypes(tmp_path: Path, get: Get) -> None:
     rows = pl.DataFrame({"user_id": ["a", "b"], "day": [dt.date(2026, 1, 31), None], "f": [1.0, 2.5]})
     rows.write_parquet(tmp_path / "rows.parquet")

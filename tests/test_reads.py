@@ -158,7 +158,7 @@ def test_a_connection_that_the_server_closed_is_made_again_unnoticed(store: Redi
         for _ in range(3):
             server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             assert all(threads.map(lambda _: read_all(store), range(8)))
-            assert store.lookup({"f": pl.DataFrame(USERS)}, refresh=True)["f"].rows[3] == values(3)
+            assert store.lookup({"f": pl.DataFrame(USERS)}, primary=True)["f"].rows[3] == values(3)
 
 
 def test_a_server_that_was_restarted_is_read_at_once(store: RedisStore, server: RedisServer) -> None:
@@ -305,12 +305,10 @@ def test_a_client_in_memory_reads_as_an_own_one(text: bool) -> None:
         assert store.lookup({"f": pl.DataFrame(USERS[:1])})["f"].rows == [values(0)]
 
 
-def test_one_flight_reads_all_features_and_what_is_not_known_of_them(store: RedisStore, server: RedisServer) -> None:
+def test_one_flight_reads_all_features_and_what_is_said_of_them(store: RedisStore, server: RedisServer) -> None:
     put(server, "p", "g")
     asked = {"f": pl.DataFrame(USERS), "g": pl.DataFrame(USERS[:3])}
     assert commands(server, lambda: store.lookup(asked)) == {"mget": 1, "hmget": 2}
-    assert commands(server, lambda: store.lookup(asked)) == {"mget": 1}
-    assert commands(server, lambda: store.lookup(asked, refresh=True)) == {"mget": 1, "hmget": 2}
     assert commands(server, lambda: store.read_features({"f": USERS, "g": USERS})) == {"mget": 1}
     assert commands(server, lambda: store.read("f", USERS[0])) == {"get": 1}
     assert commands(server, lambda: store.lookup({})) == {}
@@ -363,7 +361,18 @@ def test_an_entity_that_is_missed_is_compared_with_the_key_columns_once(store: R
     assert commands(server, lambda: store.read("f", nobody[0])) == {"get": 1, "hmget": 1}
     assert commands(server, lambda: store.read("f", nobody[0])) == {"get": 1}
     assert commands(server, lambda: store.read_batch("f", nobody)) == {"mget": 1}
-    assert commands(server, lambda: store.lookup({"f": pl.DataFrame(nobody)})) == {"mget": 1}
+    assert commands(server, lambda: store.lookup({"f": pl.DataFrame(nobody)})) == {"mget": 1, "hmget": 1}
+
+
+def test_what_is_known_of_the_key_columns_is_not_believed_for_ever(
+    store: RedisStore, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert store.read("f", {"user_id": "nobody"}) is None
+    server.client().hset("p:f:status", "key_columns", '["shop"]')
+    assert store.read("f", {"user_id": "nobody"}) is None
+    monkeypatch.setattr("mlforge.online.catalog.KNOWN_SECONDS", 0.0)
+    with pytest.raises(RequestError, match="keyed by shop"):
+        store.read("f", {"user_id": "nobody"})
 
 
 def test_entities_by_other_columns_are_a_mistake_in_every_way_of_reading(store: RedisStore) -> None:
@@ -373,7 +382,7 @@ def test_entities_by_other_columns_are_a_mistake_in_every_way_of_reading(store: 
         lambda: store.read_batch("f", [*USERS, *other]),
         lambda: store.read_features({"none": other, "f": other}),
         lambda: store.lookup({"f": pl.DataFrame(other)}),
-        lambda: store.lookup({"f": pl.DataFrame(other)}, refresh=True),
+        lambda: store.lookup({"f": pl.DataFrame(other)}, primary=True),
     ):
         with pytest.raises(
             RequestError, match=r"f is keyed by user_id, not by shop, user_id\.|'' is not a feature name"

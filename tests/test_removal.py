@@ -125,6 +125,21 @@ def test_entities_that_an_older_instant_does_not_show_go_and_come_back(shop: Sho
     assert shop.scans() == scans
 
 
+@pytest.mark.parametrize("users", [USERS, [1, 2, 3]], ids=["text", "numbers"])
+def test_what_an_unfinished_sync_may_have_left_goes_without_a_scan(shop: Shop, users: list[Any]) -> None:
+    shop.build(users)
+    shop.source(users[:2])
+    shop.definitions().build()
+    shop.build()
+    key = status_key(shop.prefix, "spend")
+    before = f'[[0,"{shop.client.hget(key, "as_of")}"]]'
+    shop.client.hset(key, mapping={"state": "writing", "earlier": before})
+    scans = shop.scans()
+    assert shop.build().reason == "the last sync did not finish"
+    assert shop.keys() == hashes(users[:2])
+    assert shop.scans() == scans
+
+
 def test_what_was_online_is_told_from_its_own_version_and_instant(shop: Shop) -> None:
     shop.build(USERS, as_of=START + dt.timedelta(days=1))
     for users in (["bob", "eve"], ["eve", "fay"], ["fay"]):
@@ -216,7 +231,7 @@ def test_entities_go_where_the_status_says_nothing(shop: Shop, damage: str) -> N
     else:
         shop.client.hset(key, "delta_version", "x")
     scans = shop.scans()
-    assert shop.build(["bob"]).deleted == 2
+    assert shop.build(["bob"], options={"force": damage == "damaged"}).deleted == 2
     assert shop.scans() > scans
     assert shop.keys() == hashes(["bob"])
     assert state(shop) == "complete"

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mlforge as mlf
-from mlforge import Definitions, RequestError, UnavailableError
+from mlforge import Definitions, RequestError, StoreError, UnavailableError
 from mlforge.online import EmbeddedStore, OnlineStore, RedisStore
 from mlforge.online.keys import lock_key, status_key
+from mlforge.online.turn import RedisTurn
 from mlforge.store import LocalStore
 from mlforge.sync import SyncReport
 from servers import RedisServer
@@ -184,7 +185,6 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(shop: Shop) -> None:
         (lambda shop: shop.client.hset(status_key(shop.prefix, "spend"), "evicted_keys", "9"), "evicted keys"),
         (lambda shop: shop.client.hset(status_key(shop.prefix, "spend"), "state", "writing"), "did not finish"),
         (lambda shop: shop.client.hset(status_key(shop.prefix, "spend"), "definition_hash", "x"), "definition has"),
-        (lambda shop: shop.client.hset(status_key(shop.prefix, "spend"), "rows", "x"), "status is damaged"),
         (lambda shop: shop.client.delete(status_key(shop.prefix, "spend")), "nothing says"),
         (lambda shop: shop.client.flushall(), "nothing says"),
         (lambda shop: shop.online_store.write("spend", {"user": "ann"}, {"x": 1}), "written by hand"),
@@ -202,6 +202,53 @@ def test_everything_is_written_where_what_is_there_cannot_be_relied_on(
     assert reason in report.reason
     assert shop.agrees()
     assert shop.sync(5).mode == "unchanged"
+
+
+@pytest.mark.parametrize("damage", [{"rows": b"x"}, {"token": b"\xff\xfe"}, {"location": b""}])
+def test_a_status_that_is_damaged_is_refused_unless_forced(shop: Shop, damage: dict[str, bytes]) -> None:
+    shop.sync(5)
+    key = status_key(shop.prefix, "spend")
+    shop.client.hset(key, mapping=damage)
+    if "location" in damage:
+        shop.client.hdel(key, "location")
+    if "token" not in damage:
+        with pytest.raises(StoreError, match="--force"):
+            shop.sync(5)
+    report = shop.sync(5, force=True, full=True)
+    assert numbers(report) == ("full", 3, 0, 0)
+    assert shop.agrees()
+
+
+def test_another_time_to_live_writes_everything(shop: Shop, redis_server: RedisServer, redis_prefix: str) -> None:
+    lasting = shop.online_store
+    with RedisStore(redis_server.host, redis_server.port, prefix=redis_prefix, ttl=2) as passing:
+        shop.online_store = passing
+        assert shop.sync(5).mode == "full"
+        shop.online_store = lasting
+        report = shop.sync(5)
+        assert (report.mode, report.reason) == ("full", "the values expire")
+        assert shop.client.ttl(next(iter(shop.values()))) == -1
+        assert shop.sync(5).mode == "unchanged"
+
+
+def test_values_that_have_expired_are_said_to(shop: Shop, redis_server: RedisServer, redis_prefix: str) -> None:
+    with RedisStore(redis_server.host, redis_server.port, prefix=redis_prefix, ttl=1) as shop.online_store:
+        shop.sync(5)
+        (fresh,) = shop.definitions().status()
+        while shop.values():
+            time.sleep(0.05)
+        (report,) = shop.definitions().verify()
+        (over,) = shop.definitions().status()
+    assert (report.missing, report.expired, report.agrees) == (0, 3, True)
+    assert (fresh.state, over.state) == ("complete", "expired")
+
+
+def test_forcing_goes_back_to_now(shop: Shop) -> None:
+    shop.sync(400_000)
+    assert shop.sync(None).as_of == START + 400_000 * DAY
+    report = shop.sync(None, force=True)
+    assert abs(report.as_of - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=1)
+    assert shop.agrees()
 
 
 def test_a_server_that_was_started_again_is_written_in_full(tmp_path: Path) -> None:
@@ -290,6 +337,21 @@ def test_another_major_version_goes_online_only_where_that_is_allowed(shop: Shop
     assert (report.online.mode, report.online.version) == ("full", "2.0.0")
 
 
+def test_a_table_that_was_made_again_without_a_column_is_as_breaking(shop: Shop) -> None:
+    shop.sync(5)
+    shutil.rmtree(shop.folder / "store")
+    change = shop.definitions(lambda rows: rows.with_columns(pl.col("amount").cast(pl.Int64)))
+    with pytest.raises(RequestError, match="'amount__sum__3d' is Int64, was Float64"):
+        change.build(online=True, as_of=START + 5 * DAY)
+    assert shop.sync(5).reason == "the table was made again"
+
+
+@pytest.mark.parametrize("option", ["full", "allow_breaking", "dry_run"])
+def test_what_is_about_online_needs_online(shop: Shop, option: str) -> None:
+    with pytest.raises(RequestError, match=f"{option} is about what goes online"):
+        shop.definitions().build(**{option: True})
+
+
 def test_backfilling_old_events_does_not_take_values_back(shop: Shop) -> None:
     shop.events({"ann": [10.0], "bob": [1.0]})
     shop.sync(11)
@@ -330,6 +392,22 @@ def test_a_lock_is_kept_for_as_long_as_its_holder_works(shop: Shop, redis_server
         token = shop.client.get(lock_key(shop.prefix, "spend"))
         time.sleep(1)
         assert shop.client.get(lock_key(shop.prefix, "spend")) == token
+
+
+def test_a_lock_is_kept_while_it_is_found_out_what_goes(
+    shop: Shop, redis_server: RedisServer, redis_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(turn: RedisTurn, entities: pl.DataFrame, key: Any = RedisTurn._redis_key) -> pl.Expr:
+        time.sleep(0.8)
+        expression: pl.Expr = key(turn, entities)
+        return expression
+
+    where: dict[str, Any] = {"lock_seconds": 0.5, "retry_seconds": 0, "prefix": redis_prefix}
+    with RedisStore(redis_server.host, redis_server.port, **where) as shop.online_store:
+        shop.sync(5)
+        shop.events({"ann": [0.0], "dan": [1.0]})
+        monkeypatch.setattr(RedisTurn, "_redis_key", slowly)
+        assert numbers(shop.sync(5)) == ("difference", 1, 2, 1)
 
 
 def test_a_lock_whose_holder_has_gone_away_is_free_when_it_expires(shop: Shop, redis_server: RedisServer) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
+import redis
 
 from mlforge import DefinitionError, StoreError, UnavailableError
 from mlforge.online import ClusterStore, RedisStore
@@ -120,6 +122,30 @@ def test_reads_go_to_a_replica_where_that_is_asked_for(crowd: Crowd) -> None:
         assert crowd.differences(store) == (0, 0, 0)
 
 
+def test_a_replica_that_is_behind_does_not_make_verify_doubt_the_master(crowd: Crowd) -> None:
+    with (
+        RedisServer() as master,
+        RedisServer() as stranger,
+        RedisStore(master.host, master.port, replicas=(stranger.host, stranger.port)) as store,
+    ):
+        crowd.sync(store)
+        assert store.read("crowd", USER) is None
+        assert crowd.differences(store) == (0, 0, 0)
+        assert asyncio.run(store.alookup({"crowd": pl.DataFrame([USER])}, primary=True))["crowd"].rows[0] is not None
+
+
+def test_what_cannot_be_read_is_not_called_different(crowd: Crowd) -> None:
+    with RedisServer() as server, RedisStore(server.host, server.port) as store:
+        crowd.sync(store)
+        server.client().execute_command("ACL", "SETUSER", "blind", "on", ">secret", "~*", "+@all", "-mget")
+        with RedisStore(server.host, server.port, username="blind", password="secret") as blind:
+            with pytest.raises(StoreError, match="does not allow this user the command mget"):
+                crowd.definitions(blind).verify()
+            status = store.status("crowd")
+    assert status is not None
+    assert status.state == "complete"
+
+
 def test_a_sync_that_too_few_replicas_have_is_an_error(crowd: Crowd) -> None:
     with (
         RedisServer() as server,
@@ -137,6 +163,10 @@ def test_a_sync_that_too_few_replicas_have_is_an_error(crowd: Crowd) -> None:
         {"sentinels": [("host", 26379)]},
         {"service": "mymaster"},
         {"sentinels": ["host"], "service": "mymaster"},
+        {"sentinels": [5], "service": "mymaster"},
+        {"client": redis.Redis(), "replicas": ("host", 1)},
+        {"client": redis.Redis(), "lock_seconds": -5},
+        {"host": "host:6379"},
         {"sentinels": [("host", 0)], "service": "mymaster"},
         {"sentinels": [("host", 1)], "service": "x", "replicas": ("host", 1)},
         {"replicas": True},

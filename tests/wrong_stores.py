@@ -202,7 +202,7 @@ class TextTurn(Turn):
 
 
 class ServesTheFirstSchema(AccountingStore):
-    def lookup(self, requests: Mapping[str, pl.DataFrame], *, refresh: bool = False) -> dict[str, Found]:
+    def lookup(self, requests: Mapping[str, pl.DataFrame], *, primary: bool = False) -> dict[str, Found]:
         found = super().lookup(requests)
         return {name: replace(each, schema=self.__dict__.setdefault(name, each.schema)) for name, each in found.items()}
 

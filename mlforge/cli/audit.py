@@ -1,6 +1,7 @@
 """`mlforge status`, `mlforge verify` and `mlforge clear`: whether what is online can be trusted, and an end to it."""
 
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 STATUS_EXAMPLES = """Examples:
   mlforge status
-  mlforge status --features user_spend --json"""
+  mlforge status --features user_spend --json
+  mlforge status --max-age 2h"""
 VERIFY_EXAMPLES = """Examples:
   mlforge verify
   mlforge verify --features user_spend --sample 1000"""
@@ -29,18 +31,30 @@ def register(app: App) -> None:
     app.command(clear, usage="Usage: mlforge clear FEATURE [OPTIONS]", help_epilogue=CLEAR_EXAMPLES)
 
 
-def status(*, features: list[str] | None = None, definitions: str | None = None, json: bool = False) -> int:
+def status(
+    *,
+    features: list[str] | None = None,
+    max_age: str | None = None,
+    definitions: str | None = None,
+    json: bool = False,
+) -> int:
     """Show what is online: which version, as of when, how old that is, how many entities, and their size.
+
+    The state is complete; writing (a sync runs, or did not finish); dirty (written by hand since, or found to differ);
+    expired (its time to live is over); absent (nothing says that anything is there).
 
     Args:
         features: Which features, separated by commas or given several times; all by default.
+        max_age: Exit with code 1 where a feature is not complete or is older than this, as in 2h.
         definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
             [tool.mlforge], or else ./definitions.py.
         json: Print one JSON array; ages are in seconds.
     """
     with output.working("looking"):
         from mlforge import loader
+        from mlforge.duration import microseconds
 
+        oldest = None if max_age is None else timedelta(microseconds=microseconds(max_age))
         found = loader.find(definitions).status(output.names(features) or None)
     if json:
         output.write_json([_plain(each) for each in found])
@@ -51,7 +65,9 @@ def status(*, features: list[str] | None = None, definitions: str | None = None,
         rows = [_row(each) for each in found]
         columns = {name: "right" if name in numbers else "left" for name in rows[0]}
         output.write_table(columns, [list(row.values()) for row in rows])
-    return 0
+    return int(
+        oldest is not None and any(each.age is None or each.age > oldest or each.state != "complete" for each in found)
+    )
 
 
 def verify(
@@ -64,7 +80,9 @@ def verify(
 ) -> int:
     """Compute again what should be online and compare; the exit code is 1 where anything differs.
 
-    Where it does, the next `mlforge build --online` writes all of that feature.
+    It is compared with what is built offline, at the version and the instant that the store says it holds. Where that
+    differs, the next `mlforge build --online` writes all of that feature. Values whose time to live is over are
+    counted as expired, which is no difference.
 
     Args:
         features: Which features, separated by commas or given several times; all by default.
@@ -141,13 +159,16 @@ def _row(found: "Freshness") -> dict[str, str]:
 
 def _verdicts(reports: "list[VerifyReport]") -> None:
     columns = {"feature": "left", "version": "left", "as of": "left"}
-    columns |= dict.fromkeys(("checked", "missing", "extra", "different", "seconds"), "right")
+    counts = ["checked", "missing", "expired", "extra", "different"]
+    if not any(report.expired for report in reports):
+        counts.remove("expired")
+    columns |= dict.fromkeys((*counts, "seconds"), "right")
     rows = [
         [
             report.feature,
             report.version,
             output.moment(report.as_of),
-            *(f"{number:,}" for number in (report.checked, report.missing, report.extra, report.different)),
+            *(f"{getattr(report, count):,}" for count in counts),
             f"{report.seconds:.1f}",
         ]
         for report in reports
@@ -156,5 +177,14 @@ def _verdicts(reports: "list[VerifyReport]") -> None:
     for report in reports:
         for example in report.examples:
             keys = " ".join(f"{name}={value}" for name, value in example["entity"].items())
-            values = [f"{name} {example[name]}" for name in ("expected", "found") if name in example]
+            values = [f"{name} {value}" for name, value in _differing(example).items()]
             output.write(f"{report.feature}: {example['problem']}: {keys}{': ' if values else ''}{', '.join(values)}")
+
+
+def _differing(example: dict[str, Any]) -> dict[str, Any]:
+    """What was expected and found, without the columns that agree."""
+    expected, found = example.get("expected"), example.get("found")
+    if isinstance(expected, dict) and isinstance(found, dict):
+        names = [name for name in expected | found if expected.get(name, ...) != found.get(name, ...)]
+        expected, found = ({name: of[name] for name in names if name in of} for of in (expected, found))
+    return {name: value for name, value in (("expected", expected), ("found", found)) if value is not None}

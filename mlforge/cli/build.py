@@ -1,5 +1,6 @@
 """`mlforge build`: computes features, and syncs them online."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cyclopts import App
@@ -8,6 +9,7 @@ from mlforge.cli import output
 
 if TYPE_CHECKING:
     from mlforge.build import BuildReport
+    from mlforge.sync import SyncReport
 
 EXAMPLES = """Examples:
   mlforge build
@@ -125,12 +127,9 @@ def _table(reports: "list[BuildReport]") -> None:
         output.write(f"What {'would be' if dry else 'is'} online holds as of {moments.pop()}.")
     if dry:
         output.write("Nothing was built or written: this is what a sync would do.")
-    from mlforge.online.base import NOTHING_KNOWN
-
     for report in reports:
-        if report.online is not None and report.online.reason not in ("", NOTHING_KNOWN):
-            what = "refused" if report.online.mode == "stale" else "everything is written"
-            output.write(f"{report.feature}: {what}, since {report.online.reason}.")
+        if report.online is not None:
+            _remarks(report.feature, report.online)
         for check in report.checks:
             if not check.passed:
                 examples = "; ".join(str(dict(example)) for example in check.examples)
@@ -138,6 +137,16 @@ def _table(reports: "list[BuildReport]") -> None:
                     f"{report.feature}: the check {check.name!r} failed for {check.failed:,} of {check.rows:,} rows "
                     f"(severity {check.severity}), such as {examples}"
                 )
+
+
+def _remarks(feature: str, online: "SyncReport") -> None:
+    if online.mode == "stale":
+        output.write(f"{feature}: refused, since {online.reason}; --force goes back.")
+    elif online.reason:
+        output.write(f"{feature}: everything is written, since {online.reason}.")
+    if online.as_of > datetime.now(UTC):
+        when = output.moment(online.as_of)
+        output.write(f"{feature}: what is online holds as of {when}, which is still to come; --force goes back to now.")
 
 
 def _row(report: "BuildReport") -> dict[str, str]:

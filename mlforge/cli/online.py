@@ -45,10 +45,10 @@ def read(
     if json:
         output.write_json({"feature": feature, "entity": keys, "values": values, **_account(status)})
     elif values is None:
-        output.write(f"{feature} has nothing online for {_shown(keys)}. {_hint(feature, status)}")
+        output.write(f"{feature} has nothing online for {_shown(keys)}. {_hint(feature, store, status)}")
     else:
         output.write_table({feature: "left", _shown(keys): "right"}, [[k, _text(v)] for k, v in values.items()])
-        output.write(_hint(feature, status))
+        output.write(_hint(feature, store, status))
     return 1 if values is None else 0
 
 
@@ -119,8 +119,12 @@ def _account(status: "Status | None") -> dict[str, Any]:
     }
 
 
-def _hint(feature: str, status: "Status | None") -> str:
+def _hint(feature: str, store: "OnlineStore", status: "Status | None") -> str:
     """What the store says about its content as a whole."""
+    from mlforge.online import OnlineStore
+
+    if type(store).status is OnlineStore.status:
+        return f"A {type(store).__name__} does not say what it holds."
     if status is None:
         return f"Nothing says that it was ever put there: `mlforge build --features {feature} --online` does."
     if not status.synced:

@@ -49,15 +49,25 @@ def _run(feature: Feature) -> pl.DataFrame:
     try:
         result = feature.function(source)
         if isinstance(result, pl.LazyFrame):
-            return result.collect(engine="streaming")
+            return _collected(feature, result)
     except BaseException as error:
-        error.add_note(f"This happened while running feature {feature.name!r}, which reads {feature.source!r}.")
+        if not isinstance(error, DataError):
+            error.add_note(f"This happened while running feature {feature.name!r}, which reads {feature.source!r}.")
         raise
     if not isinstance(result, pl.DataFrame):
         raise DefinitionError(
             f"Feature {feature.name!r}: the function returns {type(result).__name__}, not a LazyFrame or DataFrame."
         )
     return result
+
+
+def _collected(feature: Feature, frame: pl.LazyFrame) -> pl.DataFrame:
+    try:
+        return frame.collect(engine="streaming")
+    except pl.exceptions.PolarsError as error:
+        # The function has only made the plan: a traceback would not lead there.
+        what = str(error).strip().partition("\n")[0]
+        raise DataError(f"Feature {feature.name!r}, which reads {feature.source!r}: {what}") from error
 
 
 def _history(feature: Feature, events: pl.DataFrame) -> pl.DataFrame:

@@ -1,19 +1,21 @@
 """Reads from a Redis in event loops, on connections of redis.asyncio."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlforge.errors import UnavailableError
 from mlforge.online.base import Found
-from mlforge.online.catalog import Catalog, FrameRequests, Missed, Requests, Values, frames_missed, missed
+from mlforge.online.catalog import Asked, Catalog, Fetched, FrameRequests, Requests, Steps, Values
 from mlforge.online.codec import decode
 from mlforge.online.connection import store_error
-from mlforge.online.flight import NO_KEYS, Keys, Payload, answered, get
+from mlforge.online.flight import get
 from mlforge.online.pool import WAIT_SECONDS, Connection, Read, settings
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+Result = TypeVar("Result")
 
 
 class AsyncPool:
@@ -131,60 +133,46 @@ class AsyncPool:
 
 
 class AsyncReader:
-    """`Reader` in one event loop."""
+    """`PoolReader` in one event loop."""
 
     def __init__(self, pool: AsyncPool, catalog: Catalog) -> None:
         self._pool = pool
         self._catalog = catalog
 
-    async def get(self, key: str) -> Payload:
-        """As `Reader.get`."""
-        payload: Payload = (await self._pool.ask((get(key),), 1))[0]
-        return payload
-
-    async def fetch(self, keys: Keys, features: Sequence[str] = ()) -> tuple[list[Any], list[list[Payload]]]:
-        """As `Reader.fetch`."""
-        commands = self._catalog.commands(keys, features)
-        replies = await self._pool.ask(commands, commands.replies, read=commands.read) if commands.replies else []
-        return answered(replies, commands.lots)
-
     async def read(self, feature_name: str, entity_keys: Mapping[str, Any]) -> Values:
         """As `Reader.read`."""
         key = self._catalog.key(feature_name, entity_keys)
-        payload = await self.get(key)
+        payload = (await self._pool.ask((get(key),), 1))[0]
         if payload is not None:
             return decode(payload, what=key)
-        await self._check({feature_name: {frozenset(entity_keys)}})
+        await self._run(self._catalog.explain({feature_name: {frozenset(entity_keys)}}))
         return None
 
     async def read_features(self, requests: Requests) -> dict[str, list[Values]]:
         """As `Reader.read_features`."""
-        keys = self._catalog.keys(requests)
-        payloads, _ = await self.fetch(keys)
-        found = self._catalog.rows(requests, keys, payloads)
-        await self._check(missed(requests, found))
-        return found
+        return await self._run(self._catalog.read_features(requests))
 
-    async def lookup(self, requests: FrameRequests, *, refresh: bool = False) -> dict[str, Found]:
+    async def lookup(self, requests: FrameRequests) -> dict[str, Found]:
         """As `Reader.lookup`."""
-        features = list(requests) if refresh else self._catalog.unknown(requests)
-        keys = self._catalog.frame_keys(requests)
-        payloads, statuses = await self.fetch(keys, features)
-        self._catalog.note(features, statuses)
-        found = self._catalog.found(requests, keys, payloads)
-        await self._check(frames_missed(requests, found))
-        return found
+        return await self._run(self._catalog.lookup(requests))
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._pool.aclose()
 
-    async def _check(self, missed: Missed) -> None:
-        doubted = self._catalog.doubted(missed)
-        if doubted:
-            _, statuses = await self.fetch(NO_KEYS, doubted)
-            self._catalog.note(doubted, statuses)
-            self._catalog.require(missed)
+    async def _fetch(self, asked: Asked) -> Fetched:
+        commands = self._catalog.commands(asked)
+        replies = await self._pool.ask(commands, commands.replies, read=commands.read) if commands.replies else []
+        return commands.fetched(replies)
+
+    async def _run(self, steps: Steps[Result]) -> Result:
+        try:
+            asked = next(steps)
+            while True:
+                asked = steps.send(await self._fetch(asked))
+        except StopIteration as done:
+            result: Result = done.value
+            return result
 
 
 class AsyncReaders:
@@ -207,8 +195,10 @@ class AsyncReaders:
         loop = asyncio.get_running_loop()
         reader = self._readers.get(loop)
         if reader is None:
-            # Nobody can close the connections of a loop that is closed itself; they go when nothing holds them.
-            self._readers = {other: of for other, of in self._readers.items() if not other.is_closed()}
+            # Nobody can close the connections of a loop that is closed itself; they go when nothing holds them. Other
+            # threads have other loops, and do the same.
+            for closed in [other for other in list(self._readers) if other.is_closed()]:
+                self._readers.pop(closed, None)
             pool = AsyncPool(self._client(), max_connections=self._max)
             reader = self._readers[loop] = AsyncReader(pool, self._catalog)
         return reader

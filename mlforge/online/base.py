@@ -15,6 +15,8 @@ from mlforge.online.status import Status
 SLICE_ROWS = 20_000
 # Why the first sync of a feature writes everything.
 NOTHING_KNOWN = "nothing says what is there"
+# Why it is refused, unless forced: it cannot be told whose it is.
+DAMAGED = "the status is damaged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +43,13 @@ class Found:
         schema: The value columns and their offline dtypes; None if the store does not know them.
         settled: Whether all values have that schema; False while a sync rewrites them, so that some may still have
             the columns of the version before.
+        absent: Whether the store keeps account, and nothing was ever put there.
     """
 
     rows: Sequence[dict[str, Any] | None]
     schema: Mapping[str, pl.DataType] | None
     settled: bool = True
+    absent: bool = False
 
 
 class Turn:
@@ -178,12 +182,12 @@ class OnlineStore(ABC):
             for feature_name, entities in requests.items()
         }
 
-    def lookup(self, requests: Mapping[str, pl.DataFrame], *, refresh: bool = False) -> dict[str, Found]:
+    def lookup(self, requests: Mapping[str, pl.DataFrame], *, primary: bool = False) -> dict[str, Found]:
         """The values of several features for frames of entities, with their schemas.
 
         Args:
             requests: For every feature the key columns of the entities, without nulls.
-            refresh: Read the schemas again as well, instead of answering from what was read before.
+            primary: Read where writes go, not from a replica that may be behind.
 
         Raises:
             RequestError: As for `read`.
@@ -193,10 +197,9 @@ class OnlineStore(ABC):
         found = {}
         for name in requests:
             status = self.status(name)
-            known = status is not None and status.synced
             found[name] = Found(
                 rows=rows[name],
-                schema=status.schema if status is not None and known else None,
+                schema=status.schema if status is not None and status.synced else None,
                 settled=status is None or status.state != "writing",
             )
         return found
@@ -215,9 +218,9 @@ class OnlineStore(ABC):
         """`read_features` without holding up the event loop."""
         return await asyncio.to_thread(self.read_features, requests)
 
-    async def alookup(self, requests: Mapping[str, pl.DataFrame], *, refresh: bool = False) -> dict[str, Found]:
+    async def alookup(self, requests: Mapping[str, pl.DataFrame], *, primary: bool = False) -> dict[str, Found]:
         """`lookup` without holding up the event loop."""
-        return await asyncio.to_thread(self.lookup, requests, refresh=refresh)
+        return await asyncio.to_thread(self.lookup, requests, primary=primary)
 
     async def aclose(self) -> None:  # noqa: B027 -- a default, not a gap
         """Close what reads in this event loop have opened; a store that opens nothing has nothing to do."""

@@ -1,16 +1,22 @@
-"""What is remembered of the features between reads, and how what was asked for and what was found come together."""
+"""What is remembered of the features between reads, and a request for values step by step.
 
-from collections.abc import Iterable, Mapping, Sequence
+The steps of a request say what has to be fetched next, and are sent what came. Who drives them fetches it over a
+connection, in an event loop, or from the masters of a cluster.
+"""
+
+import time
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
 from mlforge.errors import RequestError
 from mlforge.online.base import Found
 from mlforge.online.codec import decode_all, schema_from_json
-from mlforge.online.flight import Commands, Keys, Payload, entity_keys, frame_keys
+from mlforge.online.flight import NO_KEYS, Commands, Keys, Payload, entity_keys, frame_keys
 from mlforge.online.keys import entity_key_hash, redis_key, status_key
 from mlforge.online.line import packed
 from mlforge.online.status import key_columns_value
@@ -20,9 +26,17 @@ FrameRequests = Mapping[str, pl.DataFrame]
 Values = dict[str, Any] | None
 # For every feature the columns by which entities were asked for that are not there.
 Missed = Mapping[str, set[frozenset[str]]]
-# Of a status, what `Catalog.note` takes.
 # Of a status, what reads need.
 FIELDS = ("key_columns", "schema", "state")
+# For how long what is known of a feature is enough to say that an entity is not there.
+KNOWN_SECONDS = 60.0
+
+# Keys whose values, and features whose status fields, are to be fetched.
+Asked = tuple[Keys, Sequence[str]]
+# For every key its text, decoded or not; for every feature its `FIELDS`.
+Fetched = tuple[Sequence[Any], Sequence[Sequence[Payload]]]
+Result = TypeVar("Result")
+Steps = Generator[Asked, Fetched, Result]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +44,15 @@ class Known:
     """What a status says that reads need.
 
     Attributes:
+        read_at: When that was, on the monotonic clock.
         key_columns: The entity key columns.
         schema: The value columns and their offline dtypes; None where no sync ever wrote the feature.
         settled: Whether all values have that schema.
     """
 
+    read_at: float
     key_columns: frozenset[str]
-    schema: dict[str, pl.DataType] | None
+    schema: Mapping[str, pl.DataType] | None
     settled: bool
 
 
@@ -51,21 +67,44 @@ class Catalog:
         """The Redis key of an entity."""
         return redis_key(self._prefix, feature_name, entity_key_hash(entity_keys))
 
-    def keys(self, requests: Requests) -> Keys:
-        """The Redis keys of the entities."""
-        return entity_keys(self._prefix, requests)
+    def status_keys(self, features: Iterable[str]) -> list[str]:
+        """The Redis keys of the statuses of features."""
+        return [status_key(self._prefix, name) for name in features]
 
-    def frame_keys(self, requests: FrameRequests) -> Keys:
-        """The Redis keys of the entities in frames."""
-        return frame_keys(self._prefix, requests)
+    def commands(self, asked: Asked) -> Commands:
+        """What fetches from one server what a step asks for."""
+        keys, features = asked
+        return Commands(keys, [packed(("HMGET", key, *FIELDS)) for key in self.status_keys(features)])
 
-    def rows(self, requests: Requests, keys: Iterable[str], payloads: Sequence[Any]) -> dict[str, list[Values]]:
-        """The values for the entities, in the order they were asked for."""
+    def read_features(self, requests: Requests) -> Steps[dict[str, list[Values]]]:
+        """The values of several features for entities, in the order they were asked for.
+
+        Raises:
+            RequestError: An entity was asked for by other columns than the feature's: a mistake, not a missing entity.
+        """
+        keys = entity_keys(self._prefix, requests)
+        payloads, _ = yield keys, ()
         rows = iter(decode_all(payloads, what=keys))
-        return {name: list(islice(rows, len(entities))) for name, entities in requests.items()}
+        found = {name: list(islice(rows, len(entities))) for name, entities in requests.items()}
+        yield from self.explain(
+            {
+                name: {frozenset(entity) for entity, row in zip(entities, found[name], strict=True) if row is None}
+                for name, entities in requests.items()
+                if None in found[name]
+            }
+        )
+        return found
 
-    def found(self, requests: FrameRequests, keys: Iterable[str], payloads: Sequence[Any]) -> dict[str, Found]:
-        """The values for the entities in frames, and their schemas as far as they are known."""
+    def lookup(self, requests: FrameRequests) -> Steps[dict[str, Found]]:
+        """The values of several features for entities in frames, and their schemas.
+
+        Raises:
+            RequestError: As for `read_features`.
+        """
+        features = list(requests)
+        keys = frame_keys(self._prefix, requests)
+        payloads, statuses = yield keys, features
+        self._note(features, statuses)
         rows = iter(decode_all(payloads, what=keys))
         found = {}
         for name, frame in requests.items():
@@ -74,28 +113,42 @@ class Catalog:
                 rows=list(islice(rows, frame.height)),
                 schema=None if known is None else known.schema,
                 settled=known is None or known.settled,
+                absent=known is None,
             )
+        self._require({name: {frozenset(requests[name].columns)} for name in features if None in found[name].rows})
         return found
 
-    def unknown(self, features: Iterable[str]) -> list[str]:
-        """Those of the features of which nothing is known."""
-        return [name for name in features if name not in self._known]
+    def explain(self, missed: Missed) -> Steps[None]:
+        """Nothing, if entities are missing that were asked for by the features' own key columns.
 
-    def doubted(self, missed: Missed) -> list[str]:
-        """The features of which other key columns are known, or none, than entities were asked for by."""
+        Raises:
+            RequestError: One was asked for by others.
+        """
+        oldest = time.monotonic() - KNOWN_SECONDS
         doubted = []
         for name, asked in missed.items():
             known = self._known.get(name)
-            if known is None or asked != {known.key_columns}:
+            if known is None or asked != {known.key_columns} or known.read_at < oldest:
                 doubted.append(name)
-        return doubted
+        if doubted:
+            _, statuses = yield NO_KEYS, doubted
+            self._note(doubted, statuses)
+            self._require(missed)
 
-    def require(self, missed: Missed) -> None:
-        """An entity that was asked for by other columns than the feature's is a mistake, not a missing entity.
+    def forget(self, feature_name: str) -> None:
+        """Know nothing of a feature, since its status was written."""
+        self._known.pop(feature_name, None)
 
-        Raises:
-            RequestError: There is one.
-        """
+    def _note(self, features: Sequence[str], statuses: Sequence[Sequence[Payload]]) -> None:
+        now = time.monotonic()
+        for name, (key_columns, schema, state) in zip(features, statuses, strict=True):
+            if key_columns is None:
+                self.forget(name)
+            else:
+                columns, dtypes = _parsed(status_key(self._prefix, name), key_columns, schema)
+                self._known[name] = Known(read_at=now, key_columns=columns, schema=dtypes, settled=state != b"writing")
+
+    def _require(self, missed: Missed) -> None:
         for name, asked in missed.items():
             known = self._known.get(name)
             for columns in asked:
@@ -103,41 +156,8 @@ class Catalog:
                     right = ", ".join(sorted(known.key_columns))
                     raise RequestError(f"{name} is keyed by {right}, not by {', '.join(sorted(columns))}.")
 
-    def note(self, features: Sequence[str], statuses: Sequence[Sequence[Payload]]) -> None:
-        """Remember what statuses say.
 
-        Raises:
-            StoreError: One of them is damaged.
-        """
-        for name, (key_columns, schema, state) in zip(features, statuses, strict=True):
-            if key_columns is None:
-                self.forget(name)
-                continue
-            self._known[name] = Known(
-                key_columns=frozenset(key_columns_value(key_columns, what=status_key(self._prefix, name))),
-                schema=None if schema is None else schema_from_json(schema),
-                settled=state != b"writing",
-            )
-
-    def forget(self, feature_name: str) -> None:
-        """Know nothing of a feature, since its status was written."""
-        self._known.pop(feature_name, None)
-
-    def commands(self, keys: Keys, features: Sequence[str]) -> Commands:
-        """What asks for the values of keys and the statuses of features."""
-        statuses = [packed(("HMGET", status_key(self._prefix, name), *FIELDS)) for name in features]
-        return Commands(keys, statuses)
-
-
-def missed(requests: Requests, found: Mapping[str, Sequence[Values]]) -> Missed:
-    """By which columns those entities were asked for that were not found."""
-    return {
-        name: {frozenset(entity) for entity, row in zip(entities, found[name], strict=True) if row is None}
-        for name, entities in requests.items()
-        if None in found[name]
-    }
-
-
-def frames_missed(requests: FrameRequests, found: Mapping[str, Found]) -> Missed:
-    """The same for entities in frames."""
-    return {name: {frozenset(frame.columns)} for name, frame in requests.items() if None in found[name].rows}
+@lru_cache(maxsize=1024)
+def _parsed(what: str, key_columns: bytes, schema: Payload) -> tuple[frozenset[str], Mapping[str, pl.DataType] | None]:
+    dtypes = None if schema is None else schema_from_json(schema)
+    return frozenset(key_columns_value(key_columns, what=what)), dtypes

@@ -18,12 +18,7 @@ CLUSTER_ATTEMPTS = 3
 
 
 def make_client(config: Mapping[str, Any]) -> "Redis":
-    """A client for what is written; it connects when it is first used.
-
-    Raises:
-        DefinitionError: An argument cannot be right.
-    """
-    check(config)
+    """A client for what is written; it connects when it is first used."""
     client: Redis = _client(config, "redis", replicas=False)
     return client
 
@@ -55,6 +50,13 @@ def _client(config: Mapping[str, Any], package: str, *, replicas: bool) -> Any:
     host, port = config["replicas"] if replicas else (config["host"], config["port"])
     path = None if replicas else config["unix_socket_path"]
     return import_module(package).Redis(host=host, port=port, unix_socket_path=path, **settings)
+
+
+def close_client(client: "Redis") -> None:
+    """Close a client's connections, and those to the Sentinels that it asks."""
+    manager = getattr(client.connection_pool, "sentinel_manager", None)
+    for each in [client] if manager is None else [client, *manager.sentinels]:
+        each.close()
 
 
 def make_cluster_client(
@@ -98,8 +100,8 @@ def check(config: Mapping[str, Any]) -> None:
         DefinitionError: The message names the argument and shows one that could be.
     """
     host, db = config["host"], config["db"]
-    if not isinstance(host, str) or not host:
-        raise DefinitionError(f"{host!r} is not a host: write a name or an address, as in 'localhost'.")
+    if not isinstance(host, str) or not host or host.count(":") == 1:
+        raise DefinitionError(f"{host!r} is not a host: write a name or an address, as in 'localhost', and port=6379.")
     _require_port(config["port"])
     if isinstance(db, bool) or not isinstance(db, int) or db < 0:
         raise DefinitionError(f"{db!r} is not a database: write a number from 0.")
@@ -124,8 +126,8 @@ def check(config: Mapping[str, Any]) -> None:
 
 def _check_topology(config: Mapping[str, Any]) -> None:
     sentinels, replicas = config["sentinels"], config["replicas"]
-    for address in sentinels or ():
-        _require_address("sentinels", address)
+    for address in sentinels:
+        require_address("sentinels", address)
     if bool(sentinels) != bool(config["service"]) or (config["sentinel_options"] and not sentinels):
         raise DefinitionError(
             "Sentinels need the name of what they watch: write sentinels=[('host', 26379)], service='mymaster'."
@@ -138,10 +140,15 @@ def _check_topology(config: Mapping[str, Any]) -> None:
     else:
         if sentinels:
             raise DefinitionError("The Sentinels know the replicas: write replicas=True.")
-        _require_address("replicas", replicas)
+        require_address("replicas", replicas)
 
 
-def _require_address(name: str, address: Any) -> None:
+def require_address(name: str, address: Any) -> None:
+    """Refuses what is no pair of host and port.
+
+    Raises:
+        DefinitionError: The message names the argument.
+    """
     if isinstance(address, str) or not isinstance(address, Sequence) or len(address) != 2:
         raise DefinitionError(f"{address!r} is not an address for {name}: write a host and a port, as ('host', 6379).")
     if not isinstance(address[0], str):

@@ -1,20 +1,21 @@
 """The online store in a Redis Cluster."""
 
 import datetime as dt
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from mlforge.errors import DefinitionError
-from mlforge.online.aio import AsyncReaders
 from mlforge.online.base import Turn
-from mlforge.online.catalog import FIELDS, Catalog
-from mlforge.online.client import check, make_cluster_client
+from mlforge.online.catalog import FIELDS, Asked, Catalog, Fetched
+from mlforge.online.client import make_cluster_client, require_address
 from mlforge.online.cluster_turn import Masters, cluster_turn
-from mlforge.online.connection import redis_cli, redis_package, settings_from_url
-from mlforge.online.flight import Keys, Payload
+from mlforge.online.connection import redis_cli, settings_from_url
+from mlforge.online.flight import Payload
 from mlforge.online.keys import status_key
-from mlforge.online.line import Line
+from mlforge.online.line import Line, raise_first
 from mlforge.online.reader import Reader
 from mlforge.online.redis import RedisStore
 from mlforge.online.status import key_columns_text
@@ -78,10 +79,10 @@ class ClusterStore(RedisStore):
         lock_wait: float = 60.0,
         retry_seconds: float = 30.0,
     ) -> None:
-        redis_package()
-        self._nodes = [(host, port), *((str(name), number) for name, number in nodes)]
+        for node in nodes:
+            require_address("nodes", node)
+        self._nodes = [(host, port), *nodes]
         self._replicas = replicas
-        self._cluster: RedisCluster | None = None
         super().__init__(
             host,
             port,
@@ -99,30 +100,22 @@ class ClusterStore(RedisStore):
             lock_wait=lock_wait,
             retry_seconds=retry_seconds,
         )
-        from redis.exceptions import RedisClusterException
-
-        self._errors = (*self._errors, RedisClusterException)
-        self._failures = (*self._failures, RedisClusterException)
 
     @classmethod
-    def from_url(
-        cls,
-        url: str,
-        *,
-        ttl: int | dt.timedelta | None = None,
-        prefix: str = "mlforge",
-        connect_timeout: float = 5.0,
-        timeout: float = 5.0,
-    ) -> Self:
+    def from_url(cls, url: str, **arguments: Any) -> Self:
         """A store at the URL of one of the nodes: `redis://user:password@host:6379` or `rediss://host`.
+
+        Args:
+            url: As for a `RedisStore`.
+            arguments: What else the store takes, as in `ttl=3600`; what the URL says comes first.
 
         Raises:
             DefinitionError: It is no such URL, or names a socket or a database. The message never quotes it.
         """
-        settings: dict[str, Any] = {"connect_timeout": connect_timeout, "timeout": timeout} | settings_from_url(url)
+        settings = settings_from_url(url)
         if settings.pop("db", 0) or settings.pop("unix_socket_path", None):
             raise DefinitionError("A cluster has one database and no socket: write redis://host:port or rediss://.")
-        return cls(ttl=ttl, prefix=prefix, **settings)
+        return cls(**arguments | settings)
 
     @property
     def client(self) -> "Redis":
@@ -140,9 +133,8 @@ class ClusterStore(RedisStore):
 
     def close(self) -> None:
         """Close the connections; a later use makes them again."""
-        if self._cluster is not None:
-            self._cluster.close()
-            self._cluster = None
+        for reader in (self._reader, self._primary_reader):
+            reader.close()
 
     def __repr__(self) -> str:
         ttl = "" if self.ttl is None else f", ttl={self.ttl}"
@@ -159,21 +151,22 @@ class ClusterStore(RedisStore):
 
     @property
     def _redis(self) -> "Redis":
-        # redis-py asks the nodes when the client is made; making a store does no I/O.
-        if self._cluster is None:
-            self._cluster = make_cluster_client(self._config, self._nodes, replicas=self._replicas)
-        return cast("Redis", self._cluster)
+        return cast("Redis", self._primary.client())
 
     @_redis.setter
-    def _redis(self, client: "Redis | None") -> None:
-        self._cluster = cast("RedisCluster | None", client)
+    def _redis(self, client: "Redis") -> None:
+        """What `_new_client` has made stands elsewhere."""
 
     def _new_client(self) -> Any:
-        check(self._config)
-        return None
+        self._primary = LazyCluster(partial(make_cluster_client, self._config, self._nodes, replicas=False))
+        self._any = self._primary
+        if self._replicas:
+            self._any = LazyCluster(partial(make_cluster_client, self._config, self._nodes, replicas=True))
 
-    def _readers(self) -> tuple[Reader, AsyncReaders | None]:
-        return ClusterReader(self, self._catalog), None
+    def _open_readers(self) -> None:
+        self._primary_reader = ClusterReader(self._primary, self._catalog, self._talking)
+        self._reader = ClusterReader(self._any, self._catalog, self._talking)
+        self._aio = None
 
     @property
     def _where(self) -> Mapping[str, Any]:
@@ -181,16 +174,16 @@ class ClusterStore(RedisStore):
         return {name: self._config[name] for name in ("host", "port", "password")} | waits
 
     def _line(self, key: str) -> Line:
-        return Masters(cast("RedisCluster", self._redis)).line_of(key)
+        return Masters(self._primary.client()).line_of(key)
 
     def _lines(self) -> Sequence[Line]:
-        return Masters(cast("RedisCluster", self._redis)).all()
+        return Masters(self._primary.client()).all()
 
     @contextmanager
     def _turn(self, feature_name: str, *, writing: bool) -> Generator[Turn]:
         with ExitStack() as stack:
             with self._talking():
-                masters = Masters(cast("RedisCluster", self._redis))
+                masters = Masters(self._primary.client())
                 masters.connect(stack)
             yield stack.enter_context(
                 cluster_turn(masters, feature_name, self._terms, self._abandoned, writing=writing)
@@ -209,35 +202,84 @@ class ClusterStore(RedisStore):
                 pipeline.set(key, value, ex=self.ttl)
             pipeline.execute()
 
-    def ask(self, keys: Sequence[str], statuses: Sequence[str], fields: Sequence[str]) -> tuple[list[Any], list[Any]]:
-        """The values of keys, and fields of hashes, from all masters at once."""
-        if not keys and not statuses:
-            return [], []
-        with self._talking():
-            pipeline: Any = self._redis.pipeline()
-            for key in keys:
-                pipeline.get(key)
-            for key in statuses:
-                pipeline.hmget(key, fields)
-            found: list[Any] = pipeline.execute()
-        return found[: len(keys)], found[len(keys) :]
+
+class LazyCluster:
+    """A client that is made when it is first used: redis-py asks the nodes at once, and making a store does no I/O.
+
+    Args:
+        make: Makes it.
+    """
+
+    def __init__(self, make: "Callable[[], RedisCluster]") -> None:
+        self._make = make
+        self._made: RedisCluster | None = None
+        self._making = threading.Lock()
+
+    def client(self) -> "RedisCluster":
+        """The client.
+
+        Raises:
+            redis.RedisError: No node can be reached.
+        """
+        with self._making:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def close(self) -> None:
+        """Close its connections; a later use makes it again."""
+        with self._making:
+            made, self._made = self._made, None
+        if made is not None:
+            made.close()
 
 
 class ClusterReader(Reader):
-    """The reading methods of a `ClusterStore`, with commands of one key each."""
+    """Reads from all masters at once, with commands of one key each.
 
-    def __init__(self, store: ClusterStore, catalog: Catalog) -> None:
-        self._store = store
-        self._catalog = catalog
+    Args:
+        cluster: The client.
+        catalog: As for `Reader`.
+        talking: Held while the cluster is asked.
+    """
+
+    def __init__(
+        self, cluster: LazyCluster, catalog: Catalog, talking: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        super().__init__(catalog)
+        self._cluster = cluster
+        self._talking = talking
 
     def get(self, key: str) -> Payload:
         """The value of one key."""
-        return cast("Payload", self._store.ask([key], [], [])[0][0])
+        return cast("Payload", self._ask([key], [])[0])
 
-    def fetch(self, keys: Keys, features: Sequence[str] = ()) -> tuple[list[Any], list[list[Payload]]]:
-        """The values of keys, and what `Catalog.note` takes, from all masters at once."""
-        statuses = [status_key(self._store.prefix, name) for name in features]
-        return self._store.ask(list(keys), statuses, FIELDS)
+    def fetch(self, asked: Asked) -> Fetched:
+        """The values of keys and the statuses of features."""
+        keys, features = asked
+        found = self._ask(list(keys), self._catalog.status_keys(features))
+        return found[: len(keys)], found[len(keys) :]
 
     def close(self) -> None:
-        """The store closes its client itself."""
+        """Close the connections; it may be used again."""
+        self._cluster.close()
+
+    def _ask(self, keys: Sequence[str], statuses: Sequence[str]) -> list[Any]:
+        if not keys and not statuses:
+            return []
+        with self._talking():
+            client: Any = self._cluster.client()
+            pipeline = client.pipeline()
+            for key in keys:
+                pipeline.get(key)
+            for key in statuses:
+                pipeline.hmget(key, FIELDS)
+            found: list[Any] = pipeline.execute(raise_on_error=False)
+            # As MGET has it: what is no string is no value.
+            found = [None if _is_no_string(reply) else reply for reply in found]
+            raise_first(found)
+        return found
+
+
+def _is_no_string(reply: Any) -> bool:
+    return isinstance(reply, Exception) and "WRONGTYPE" in str(reply)

@@ -181,9 +181,10 @@ class ClusterTurn(RedisTurn):
             self._masters.lines[name].send(part.data)
         return [reply for name, part in parts for reply in self._masters.lines[name].replies(part.replies)]
 
-    def _there(self, lock: Lock) -> pl.DataFrame:
+    def _there(self, lock: Lock) -> set[str]:
         head = redis_key(self._terms.prefix, self._feature_name, "")
-        return pl.concat([scan(line, head, each=lock.renew) for line in self._masters.lines.values()])
+        found: set[str] = set()
+        return found.union(*(scan(line, head, each=lock.renew) for line in self._masters.lines.values()))
 
     def _identity(self) -> tuple[str, int]:
         return self._masters.identity()

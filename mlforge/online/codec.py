@@ -47,6 +47,10 @@ _TEXT = frozenset({str, type(None)})
 FEW_ROWS = 100
 
 
+class DamagedValueError(StoreError):
+    """What is stored for an entity is no value at all."""
+
+
 class SchemaMismatchError(StoreError):
     """A stored value does not fit the schema it is read with.
 
@@ -92,14 +96,14 @@ def decode(payload: bytes | str, *, what: str) -> dict[str, Any]:
         what: What to call it in an error: the Redis key.
 
     Raises:
-        StoreError: It is not a JSON object. Damaged is never the same as missing.
+        DamagedValueError: It is not a JSON object. Damaged is never the same as missing.
     """
     try:
         values = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
-        raise StoreError(f"{what} holds no JSON ({error}): build the feature online again.") from None
+        raise DamagedValueError(f"{what} holds no JSON ({error}): build the feature online again.") from None
     if not isinstance(values, dict):
-        raise StoreError(f"{what} holds no JSON object but {values!r}: build the feature online again.")
+        raise DamagedValueError(f"{what} holds no JSON object but {values!r}: build the feature online again.")
     return values
 
 
@@ -127,7 +131,7 @@ def decode_all(payloads: Sequence[Any], *, what: Iterable[str]) -> list[dict[str
         what: What to call each of them in an error: the Redis keys.
 
     Raises:
-        StoreError: One of them is not a JSON object; the message says which.
+        DamagedValueError: One of them is not a JSON object; the message says which.
     """
     kinds = set(map(type, payloads))
     rows = parsed(payloads) if bytes in kinds and dict not in kinds else list(payloads)

@@ -91,7 +91,9 @@ def store_error(error: Exception, client: "Redis | Mapping[str, Any]") -> StoreE
     # Servers echo the arguments of commands that they do not know.
     if password := settings.get("password"):
         text = text.replace(password, "***")
-    if isinstance(error, exceptions.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
+    if isinstance(error, exceptions.AuthenticationError):
+        if not settings.get("password"):
+            return StoreError(f"Redis at {where} asks for a password, and none was given.")
         return StoreError(f"Redis at {where} refused the user name or the password: check both.")
     if isinstance(error, exceptions.NoPermissionError):
         command = re.search(r"'([a-z|]+)' command", text)
@@ -102,7 +104,7 @@ def store_error(error: Exception, client: "Redis | Mapping[str, Any]") -> StoreE
         return UnavailableError(f"Redis at {where} did not answer in time ({waits}).")
     passing = (exceptions.ReadOnlyError, exceptions.AskError, exceptions.TryAgainError, exceptions.ClusterDownError)
     if isinstance(error, (*passing, exceptions.MasterDownError)) or text.startswith(_PASSING):
-        return UnavailableError(f"Redis at {where} takes no writes at the moment: {text}.")
+        return UnavailableError(f"Redis at {where} does not take this at the moment: {text}.")
     if isinstance(error, exceptions.ResponseError):
         return StoreError(f"Redis at {where} refused: {text}.")
     return UnavailableError(f"Redis at {where} cannot be reached: {text}.")

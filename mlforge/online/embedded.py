@@ -59,15 +59,7 @@ class EmbeddedStore(RedisStore):
         super().__init__(ttl=ttl, prefix=prefix)
 
     @classmethod
-    def from_url(
-        cls,
-        url: str,
-        *,
-        ttl: int | dt.timedelta | None = None,
-        prefix: str = "mlforge",
-        connect_timeout: float = 5.0,
-        timeout: float = 5.0,
-    ) -> Self:
+    def from_url(cls, url: str, **arguments: Any) -> Self:
         """Refused: a server at a URL is a `RedisStore`.
 
         Raises:

@@ -3,7 +3,7 @@
 The format is RESP: https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby, islice
 from math import ceil
 from operator import is_
@@ -30,7 +30,7 @@ def frame_keys(prefix: str, requests: Mapping[str, pl.DataFrame]) -> "Keys":
     return Keys(_lots(prefix, requests, _frame_hashes), sum(map(len, requests.values())))
 
 
-class Keys(Collection[str]):
+class Keys(Iterable[str]):
     """Redis keys in lots, each of which is made when it is wanted, and kept."""
 
     def __init__(self, lots: Iterator[list[str]], count: int) -> None:
@@ -41,9 +41,6 @@ class Keys(Collection[str]):
 
     def __len__(self) -> int:
         return self._count
-
-    def __contains__(self, key: object) -> bool:
-        return any(key in lot for lot in self.lots())
 
     def __iter__(self) -> Iterator[str]:
         return chain.from_iterable(self.lots())
@@ -85,10 +82,10 @@ class Commands(Iterable[bytes]):
         """Decode the values of a lot while the server works on the next; damaged ones stay as they are."""
         return parsed(reply) if place < self.lots else reply
 
-
-def answered(replies: list[Any], lots: int) -> tuple[list[Any], list[list[Payload]]]:
-    """The values and the statuses in the replies to `Commands`."""
-    return replies[0] if lots == 1 else list(chain.from_iterable(replies[:lots])), replies[lots:]
+    def fetched(self, replies: list[Any]) -> tuple[list[Any], list[list[Payload]]]:
+        """The values and the statuses in the replies."""
+        lots = self.lots
+        return replies[0] if lots == 1 else list(chain.from_iterable(replies[:lots])), replies[lots:]
 
 
 def get(key: str) -> bytes:

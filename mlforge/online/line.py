@@ -1,6 +1,6 @@
 """One raw connection to a Redis, which belongs to one writer and is never made again when it is lost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -17,13 +17,12 @@ class Line:
 
     Args:
         pool: Whose connections it is like.
-        address: The host and port of another server than the pool's own.
 
     Attributes:
         sound: Whether every reply that is due has been read and the connection stands.
     """
 
-    def __init__(self, pool: "ConnectionPool", address: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, pool: "ConnectionPool") -> None:
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
@@ -35,7 +34,6 @@ class Line:
             "health_check_interval": 0,
             "decode_responses": False,
             "protocol": 2,
-            **(address or {}),
         }
         self._connection = pool.connection_class(**settings)
         self.sound = False

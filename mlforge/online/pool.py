@@ -91,6 +91,9 @@ class Pool:
         """A connection that was just made, or that has just become idle."""
         connection = self._free(state)
         try:
+            if connection is None:
+                pool = self._client.connection_pool
+                connection = pool.connection_class(**settings(pool.connection_kwargs))
             # Not left to the first command, which would ask no Sentinel where the server is.
             connection.connect()
         except self._failures as error:
@@ -101,7 +104,8 @@ class Pool:
             raise
         return connection
 
-    def _free(self, state: "_State") -> Connection:
+    def _free(self, state: "_State") -> Connection | None:
+        """A connection that has become idle; None where another one may be made."""
         pool = self._client.connection_pool
         seconds = pool.connection_kwargs.get("socket_timeout") or WAIT_SECONDS
         until = time.monotonic() + seconds
@@ -113,8 +117,7 @@ class Pool:
                         return state.idle.pop()
                     if self._max is None or state.connections < self._max:
                         state.connections += 1
-                        connection: Connection = pool.connection_class(**settings(pool.connection_kwargs))
-                        return connection
+                        return None
                     if not state.changed.wait(until - time.monotonic()):
                         raise UnavailableError(
                             f"All {self._max} connections for reads were in use for {seconds:g} s: read less at once, "
@@ -176,8 +179,9 @@ class Pool:
             raise
         return found
 
-    def _drop(self, state: "_State", connection: Connection) -> None:
-        connection.disconnect()
+    def _drop(self, state: "_State", connection: Connection | None) -> None:
+        if connection is not None:
+            connection.disconnect()
         with state.changed:
             state.connections -= 1
             state.changed.notify()

@@ -15,13 +15,20 @@ from mlforge.errors import DefinitionError, RequestError
 from mlforge.online.aio import AsyncReaders
 from mlforge.online.base import Found, OnlineStore, Turn
 from mlforge.online.catalog import Catalog
-from mlforge.online.client import make_async_client, make_client, make_replica_client, whole_seconds
+from mlforge.online.client import (
+    check,
+    close_client,
+    make_async_client,
+    make_client,
+    make_replica_client,
+    whole_seconds,
+)
 from mlforge.online.codec import encode
 from mlforge.online.connection import redis_cli, redis_package, settings_from_url, shown, store_error
 from mlforge.online.keys import DIGITS, check_prefix, entity_key_hash, entity_key_hash_expr, redis_key, status_key
 from mlforge.online.line import Line
 from mlforge.online.pool import Pool
-from mlforge.online.reader import Reader
+from mlforge.online.reader import PoolReader, Reader
 from mlforge.online.resp import KEYS_PER_CHUNK
 from mlforge.online.status import Status, key_columns_text
 from mlforge.online.turn import RedisTurn, Terms, locked, scan
@@ -107,7 +114,7 @@ class RedisStore(OnlineStore):
         )
         # For every feature the lock of a sync of this process that has lost its connection.
         self._abandoned: dict[str, set[str]] = {}
-        self._errors: tuple[type[Exception], ...] = (redis.RedisError,)
+        self._errors: tuple[type[Exception], ...] = (redis.RedisError, redis.exceptions.RedisClusterException)
         self._failures: tuple[type[Exception], ...] = (*self._errors, OSError, UnicodeError)
         self._owned = client is None
         self._config: dict[str, Any] = {
@@ -124,7 +131,7 @@ class RedisStore(OnlineStore):
             "connect_timeout": connect_timeout,
             "timeout": timeout,
             "max_connections": max_connections,
-            "sentinels": [tuple(address) for address in sentinels],
+            "sentinels": list(sentinels),
             "service": service,
             "sentinel_options": dict(sentinel_options or {}),
             "replicas": replicas,
@@ -133,34 +140,30 @@ class RedisStore(OnlineStore):
             "lock_wait": lock_wait,
             "retry_seconds": retry_seconds,
         }
+        check(self._config)
         if client is None:
             client = self._new_client()
             _OWN_CLIENTS.add(self)
         elif not isinstance(client, redis.Redis):
             raise DefinitionError(f"client is a redis.Redis, not a {type(client).__name__}.")
+        elif replicas or sentinels:
+            raise DefinitionError("A client of your own says where the server is: leave replicas and sentinels out.")
         self._redis: Redis = client
         self._catalog = Catalog(prefix)
-        self._reader, self._aio = self._readers()
+        self._open_readers()
 
     @classmethod
-    def from_url(
-        cls,
-        url: str,
-        *,
-        ttl: int | dt.timedelta | None = None,
-        prefix: str = "mlforge",
-        connect_timeout: float = 5.0,
-        timeout: float = 5.0,
-    ) -> Self:
+    def from_url(cls, url: str, **arguments: Any) -> Self:
         """A store at a URL such as `redis://user:password@host:6379/0`, `rediss://host` or `unix:///path`.
 
-        The query may hold redis-py's `socket_timeout`, `socket_connect_timeout` and `ssl_*`.
+        Args:
+            url: Its query may hold redis-py's `socket_timeout`, `socket_connect_timeout` and `ssl_*`.
+            arguments: What else the store takes, as in `ttl=3600`; what the URL says comes first.
 
         Raises:
             DefinitionError: It is no such URL. The message never quotes it.
         """
-        settings: dict[str, Any] = {"connect_timeout": connect_timeout, "timeout": timeout} | settings_from_url(url)
-        return cls(ttl=ttl, prefix=prefix, **settings)
+        return cls(**arguments | settings_from_url(url))
 
     @property
     def prefix(self) -> str:
@@ -204,9 +207,9 @@ class RedisStore(OnlineStore):
         """The values of several features with one MGET."""
         return self._reader.read_features(requests)
 
-    def lookup(self, requests: Mapping[str, pl.DataFrame], *, refresh: bool = False) -> dict[str, Found]:
-        """The values of several features with one MGET; schemas are remembered."""
-        return self._reader.lookup(requests, refresh=refresh)
+    def lookup(self, requests: Mapping[str, pl.DataFrame], *, primary: bool = False) -> dict[str, Found]:
+        """The values and the schemas of several features in one flight of commands."""
+        return (self._primary_reader if primary else self._reader).lookup(requests)
 
     async def aread(self, feature_name: str, entity_keys: dict[str, str]) -> dict[str, Any] | None:
         """`read` in an event loop, which has connections of its own; around a client of your own, in a thread."""
@@ -226,11 +229,11 @@ class RedisStore(OnlineStore):
             return await super().aread_features(requests)
         return await self._aio.here().read_features(requests)
 
-    async def alookup(self, requests: Mapping[str, pl.DataFrame], *, refresh: bool = False) -> dict[str, Found]:
-        """`lookup` in an event loop, as `aread`."""
-        if self._aio is None:
-            return await super().alookup(requests, refresh=refresh)
-        return await self._aio.here().lookup(requests, refresh=refresh)
+    async def alookup(self, requests: Mapping[str, pl.DataFrame], *, primary: bool = False) -> dict[str, Found]:
+        """`lookup` in an event loop, as `aread`; what is not to come from a replica is read in a thread."""
+        if self._aio is None or (primary and self._reader is not self._primary_reader):
+            return await super().alookup(requests, primary=primary)
+        return await self._aio.here().lookup(requests)
 
     @contextmanager
     def turn(self, feature_name: str, *, writing: bool = True) -> Generator[Turn]:
@@ -250,22 +253,20 @@ class RedisStore(OnlineStore):
         """The key hashes of all entities that are there; scans the whole server."""
         head = redis_key(self._prefix, feature_name, "")
         with self._talking(), ExitStack() as lines:
-            keys = pl.concat([scan(lines.enter_context(line), head) for line in self._lines()])
-        return keys["key"].str.tail(DIGITS)
+            keys = set().union(*(scan(lines.enter_context(line), head) for line in self._lines()))
+        return pl.Series("key_hash", list(keys), dtype=pl.String).str.tail(DIGITS)
 
     def bytes_per_entity(self, feature_name: str, entities: pl.DataFrame) -> float | None:
-        """What `MEMORY USAGE` says of these entities, on average; None where the server has no such command."""
-        from redis.exceptions import NoPermissionError, ResponseError
+        """What `MEMORY USAGE` says of these entities, on average; None where it is not known or not allowed."""
+        from redis.exceptions import ResponseError
 
         hashes = entities.select(entity_key_hash_expr(entities.schema)).to_series()
-        pipeline = self._redis.pipeline(transaction=False)
-        for key_hash in hashes:
-            pipeline.memory_usage(redis_key(self._prefix, feature_name, key_hash))
         with self._talking():
+            pipeline = self._redis.pipeline(transaction=False)
+            for key_hash in hashes:
+                pipeline.memory_usage(redis_key(self._prefix, feature_name, key_hash))
             try:
                 sizes = [size for size in pipeline.execute() if size is not None]
-            except NoPermissionError:
-                raise
             except ResponseError:
                 return None
         return sum(sizes) / len(sizes) if sizes else None
@@ -285,7 +286,7 @@ class RedisStore(OnlineStore):
             stored: Any = self._redis.hgetall(key)
         if not stored:
             return None
-        return Status.from_hash({_text(name): _text(text) for name, text in stored.items()}, what=key)
+        return Status.from_hash(stored, what=key)
 
     def redis_cli(self) -> list[str]:
         """The words that make redis-cli talk to the server; a password is asked for, never shown."""
@@ -299,16 +300,17 @@ class RedisStore(OnlineStore):
             settings = settings | {"host": host, "port": port}
         return redis_cli(settings, tls=issubclass(pool.connection_class, SSLConnection))
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Gives a child a pool of its own: redis-py waits for a lock of the old one that a thread may have held."""
         self._redis = self._new_client()
-        self._reader, self._aio = self._readers()
+        self._open_readers()
 
     def close(self) -> None:
         """Close the connections; a client that was given stays open."""
-        self._reader.close()
+        for reader in {self._reader, self._primary_reader}:
+            reader.close()
         if self._owned:
-            self._redis.close()
+            close_client(self._redis)
 
     async def aclose(self) -> None:
         """`close` for a store that was read from in this event loop."""
@@ -342,14 +344,17 @@ class RedisStore(OnlineStore):
         """What makes a client for an event loop; it does not hold the store, so that a store that is dropped goes."""
         return partial(make_async_client, self._config)
 
-    def _readers(self) -> tuple[Reader, AsyncReaders | None]:
-        most = self._config["max_connections"]
+    def _open_readers(self) -> None:
+        most, client = self._config["max_connections"], self._redis
         if not self._owned:
-            pool = Pool(self._redis, max_connections=most or self._redis.connection_pool.max_connections)
-            return Reader(pool, self._catalog), None
-        pool = Pool(make_replica_client(self._config) or self._redis, max_connections=most)
-        aio = AsyncReaders(self._async_client(), self._catalog, max_connections=most)
-        return Reader(pool, self._catalog), aio
+            most = most or client.connection_pool.max_connections
+        self._primary_reader: Reader = PoolReader(Pool(client, max_connections=most), self._catalog)
+        self._reader: Reader = self._primary_reader
+        if (replica := make_replica_client(self._config)) is not None:
+            self._reader = PoolReader(Pool(replica, max_connections=most), self._catalog)
+        self._aio: AsyncReaders | None = None
+        if self._owned:
+            self._aio = AsyncReaders(self._async_client(), self._catalog, max_connections=most)
 
     @property
     def _where(self) -> "Redis | Mapping[str, Any]":
@@ -374,7 +379,9 @@ class RedisStore(OnlineStore):
                 yield RedisTurn(line, None, feature_name, self._terms)
                 return
             with locked(line, feature_name, self._terms, self._abandoned) as lock:
-                yield RedisTurn(line, lock, feature_name, self._terms)
+                with lock.talking():
+                    turn = RedisTurn(line, lock, feature_name, self._terms)
+                yield turn
         finally:
             line.close()
 
@@ -409,11 +416,7 @@ _OWN_CLIENTS: weakref.WeakSet[RedisStore] = weakref.WeakSet()
 
 def _after_fork_in_child() -> None:
     for store in list(_OWN_CLIENTS):
-        store.after_fork()
+        store._after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _text(stored: Any) -> Any:
-    return stored.decode() if isinstance(stored, bytes) else stored

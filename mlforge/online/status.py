@@ -46,6 +46,7 @@ class Status:
         finished_at: When all was acknowledged; None before that.
         run_id: The server's own id, new after every restart; empty where it does not tell.
         evicted_keys: How many keys the server had thrown out for lack of memory when the writer began.
+        ttl: After how many seconds values go away; None: they stay.
         earlier: While the state is `writing`: the contents, as (Delta version, as-of) of the same table, of which
             entities may still be there beside those of this status; None: not known.
     """
@@ -67,6 +68,7 @@ class Status:
     finished_at: dt.datetime | None = None
     run_id: str = ""
     evicted_keys: int = 0
+    ttl: int | None = None
     earlier: tuple[Content, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -81,6 +83,11 @@ class Status:
         return self.token != ""
 
     @property
+    def expires_at(self) -> dt.datetime | None:
+        """When the first values go away; None if they stay."""
+        return None if self.ttl is None else self.started_at + dt.timedelta(seconds=self.ttl)
+
+    @property
     def contents(self) -> tuple[Content, ...] | None:
         """The contents that cover every entity that may be there; None where that is not known."""
         if not self.synced or self.state == "dirty":
@@ -90,10 +97,6 @@ class Status:
             return (own,)
         return None if self.earlier is None else tuple(dict.fromkeys((own, *self.earlier)))
 
-    def age(self, now: dt.datetime | None = None) -> dt.timedelta:
-        """How long ago the instant is at which the values hold."""
-        return (now or dt.datetime.now(dt.UTC)) - self.as_of
-
     def to_hash(self) -> dict[str, str]:
         """The fields as text, as the Redis hash holds them; what is None is left out."""
         names = [f.name for f in fields(self)] if self.synced else ["state", "key_columns"]
@@ -101,16 +104,17 @@ class Status:
         return {name: _text(name, value) for name, value in values.items() if value is not None}
 
     @classmethod
-    def from_hash(cls, stored: Mapping[str, str], *, what: str = "A status") -> "Status":
+    def from_hash(cls, stored: Mapping[str, str] | Mapping[bytes, bytes], *, what: str = "A status") -> "Status":
         """The status in such a hash; fields of later releases are passed over.
 
         Args:
-            stored: The fields as text.
+            stored: The fields as text, or as bytes.
             what: What to call it in an error: its Redis key.
 
         Raises:
             StoreError: A field is missing or damaged.
         """
+        stored = {_decoded(name): _decoded(text) for name, text in stored.items()}
         needed = ["state", "key_columns"]
         if "token" in stored:
             needed = [f.name for f in fields(cls) if f.name not in _MAY_BE_LEFT_OUT]
@@ -126,7 +130,7 @@ class Status:
         return cls(**values)
 
 
-_MAY_BE_LEFT_OUT = ("next_change", "finished_at", "earlier")
+_MAY_BE_LEFT_OUT = ("next_change", "finished_at", "ttl", "earlier")
 
 
 def key_columns_text(columns: tuple[str, ...] | list[str]) -> str:
@@ -166,7 +170,7 @@ def _value(name: str, text: str | bytes, what: str) -> Any:
             if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):
                 raise ValueError("no list of names")
             return tuple(columns)
-        if name in ("delta_version", "codec", "rows", "evicted_keys"):
+        if name in ("delta_version", "codec", "rows", "evicted_keys", "ttl"):
             return int(text)
         if name in ("as_of", "next_change", "started_at", "finished_at"):
             return _instant(str(text))
@@ -179,6 +183,10 @@ def _value(name: str, text: str | bytes, what: str) -> Any:
             f"{what} holds {text!r} as {name} ({error}): delete it and build the feature online again."
         ) from None
     return text
+
+
+def _decoded(text: str | bytes) -> str:
+    return text if isinstance(text, str) else text.decode(errors="replace")
 
 
 def _instant(text: str) -> dt.datetime:

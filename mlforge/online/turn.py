@@ -11,8 +11,8 @@ from typing import Any
 import polars as pl
 
 from mlforge.errors import RequestError, StoreError, UnavailableError
-from mlforge.online.base import NOTHING_KNOWN, SLICE_ROWS, Published, Turn
-from mlforge.online.codec import CODEC_VERSION, encode_expr, schema_to_json
+from mlforge.online.base import DAMAGED, NOTHING_KNOWN, SLICE_ROWS, Published, Turn
+from mlforge.online.codec import CODEC_VERSION, encode_expr
 from mlforge.online.keys import DIGITS, entity_key_hash_expr, lock_key, redis_key, redis_key_expr, status_key
 from mlforge.online.line import Line, Word, packed
 from mlforge.online.lock import Lock
@@ -68,6 +68,7 @@ def locked(line: Line, feature_name: str, terms: Terms, abandoned: dict[str, set
     unreleased = True
     try:
         lock.take(wait=terms.lock_wait, abandoned=lost)
+        lost.clear()
         with lock.kept():
             yield lock
     finally:
@@ -99,10 +100,16 @@ class RedisTurn(Turn):
         sent = deleted = 0
         with self._writing() as lock:
             begun = self._begin(lock, status)
-            gone = self._there(lock) if vanished is None else vanished.drop_nulls().select(self._redis_key(vanished))
-            if not gone.is_empty():
-                # "123" and 123 are one entity, whatever the dtype was.
-                gone = gone.join(present.select(key), on="key", how="anti")
+            there = None if vanished is not None else self._there(lock)
+        # While nobody talks the lock is kept.
+        if vanished is None:
+            gone = pl.DataFrame({"key": list(there or ())}, schema={"key": pl.String})
+        else:
+            gone = vanished.drop_nulls().select(self._redis_key(vanished))
+        if not gone.is_empty():
+            # "123" and 123 are one entity, whatever the dtype was.
+            gone = gone.join(present.select(key), on="key", how="anti")
+        with lock.talking():
             for part in _ahead(lambda part: self._settings(part.select(key, value)), present):
                 for chunk in part:
                     self._send(lock, chunk)
@@ -128,7 +135,7 @@ class RedisTurn(Turn):
             self._require(*self._seen)
             if self.status is not None:
                 self._change(lock, ("HSET", self._key, "state", "dirty"))
-            for chunk in self._deletions(self._there(lock)["key"]):
+            for chunk in self._deletions(pl.Series("key", list(self._there(lock)), dtype=pl.String)):
                 deleted += sum(self._send(lock, chunk))
             self._change(lock, ("DEL", self._key))
             self._replicated()
@@ -150,7 +157,7 @@ class RedisTurn(Turn):
         try:
             status = Status.from_hash(stored, what=self._key)
         except StoreError:
-            return None, "the status is damaged"
+            return None, DAMAGED
         return status, self._doubt(status)
 
     def _doubt(self, status: Status) -> str | None:
@@ -166,7 +173,7 @@ class RedisTurn(Turn):
             return "the server was started again, or is another one"
         if status.run_id == self._run_id and status.evicted_keys != self._evicted_keys:
             return "the server has evicted keys"
-        return None if self._terms.ttl is None else "the values expire"
+        return None if self._terms.ttl is None and status.ttl is None else "the values expire"
 
     def _begin(self, lock: Lock, status: Status) -> Status:
         self._require(*self._seen)
@@ -189,12 +196,14 @@ class RedisTurn(Turn):
             codec=CODEC_VERSION,
             run_id=self._run_id,
             evicted_keys=self._evicted_keys,
+            ttl=self._terms.ttl,
             earlier=None,
         )
 
     def _require(self, token: str | None, state: str | None) -> None:
         """Goes on only if the status, which is watched, has these: writes by hand ask for no lock."""
-        found = [None if text is None else text.decode() for text in self._line.call("HMGET", self._key, *_OWNER)]
+        stored = self._line.call("HMGET", self._key, *_OWNER)
+        found = [None if text is None else text.decode(errors="replace") for text in stored]
         if found != [token, state]:
             raise UnavailableError(f"{self._key} has just changed: somebody wrote the feature by hand meanwhile.")
 
@@ -221,7 +230,7 @@ class RedisTurn(Turn):
     def _send(self, lock: Lock, chunk: Chunk) -> list[Any]:
         return lock.fenced(chunk.data, chunk.replies)
 
-    def _there(self, lock: Lock) -> pl.DataFrame:
+    def _there(self, lock: Lock) -> set[str]:
         """The keys of all entities that are there, as `scan` finds them."""
         return scan(self._line, redis_key(self._terms.prefix, self._feature_name, ""), each=lock.renew)
 
@@ -243,16 +252,13 @@ class RedisTurn(Turn):
         return redis_key_expr(self._terms.prefix, self._feature_name, key_hash).alias("key")
 
 
-def scan(line: Line, head: str, *, each: Callable[[], None] | None = None) -> pl.DataFrame:
+def scan(line: Line, head: str, *, each: Callable[[], None] | None = None) -> set[str]:
     """The keys of all entities whose keys begin so: the status, and whatever is not mlforge's, are none.
 
     Args:
         line: The connection to the server.
         head: What the keys begin with.
         each: Called after every step.
-
-    Returns:
-        The column `key`, without duplicates.
     """
     entity = re.compile(re.escape(head.encode()) + b"[0-9a-f]{%d}" % DIGITS)
     # A key that moves while the server grows its table may come twice.
@@ -266,7 +272,7 @@ def scan(line: Line, head: str, *, each: Callable[[], None] | None = None) -> pl
         if each is not None:
             each()
         if cursor == "0":
-            return pl.DataFrame({"key": list(found)}, schema={"key": pl.String})
+            return found
 
 
 def _ahead(build: Callable[[pl.DataFrame], Iterator[Chunk]], rows: pl.DataFrame) -> Generator[list[Chunk]]:
@@ -315,5 +321,4 @@ def _rows(feature_name: str, frame: pl.DataFrame, status: Status) -> pl.DataFram
     for column, dtype in status.schema.items():
         if frame.schema[column] != dtype:
             raise RequestError(f"Column {column!r} of {feature_name} is {frame.schema[column]}, not {dtype}.")
-    schema_to_json(status.schema)
     return frame.select(wanted).drop_nulls(list(status.key_columns))

@@ -132,7 +132,8 @@ def kept(store: OnlineStore, feature_name: str, status: Status) -> bool:
     assert found.finished_at is not None
     assert list(found.schema.items()) == list(status.schema.items())
     own = {
-        name: getattr(found, name) for name in ("token", "started_at", "finished_at", "run_id", "evicted_keys", "codec")
+        name: getattr(found, name)
+        for name in ("token", "started_at", "finished_at", "run_id", "evicted_keys", "ttl", "codec")
     }
     # The rest is what only the store knows.
     assert found == replace(status, state="complete", **own)

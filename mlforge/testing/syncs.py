@@ -71,7 +71,7 @@ class SyncTests:
         assert list(map(exact, found)) == [exact(READ), exact(dict.fromkeys(READ)), None]
         assert hashes(store, feature_name) in (None, {entity_key_hash(user(1)), entity_key_hash(user(2))})
 
-        looked_up = store.lookup({feature_name: DTYPES.select("user_id")}, refresh=True)[feature_name]
+        looked_up = store.lookup({feature_name: DTYPES.select("user_id")}, primary=True)[feature_name]
         assert looked_up.settled
         assert looked_up.schema == (status.schema if kept(store, feature_name, status) else None)
         # The point of it all: what a model is served has the dtypes that it was trained on.
@@ -141,7 +141,7 @@ class SyncTests:
             with suppress(RequestError):
                 assert store.read(feature_name, {"a": "1"}) is None
         assert store.read(feature_name, {"a": "1", "b": "1"}) == {"y": "n"}
-        found = store.lookup({feature_name: second.select("a", "b")}, refresh=True)[feature_name]
+        found = store.lookup({feature_name: second.select("a", "b")}, primary=True)[feature_name]
         assert list(found.rows) == [{"y": "n"}]
         assert found.schema in (None, status.schema)
 
