@@ -8,7 +8,7 @@ from mlforge.store.snapshot import Snapshot
 
 
 def require_same_project(snapshot: Snapshot, online: Status) -> None:
-    """Refuses to overwrite what another project has put there.
+    """Refuses what another project has put there.
 
     Raises:
         RequestError: The message names both tables.
@@ -54,6 +54,8 @@ def other(snapshot: Snapshot, online: Status) -> str | None:
         return "the table was made again"
     if online.location != snapshot.location:
         return "the table has moved"
+    if online.delta_version == snapshot.delta_version and online.content not in (None, snapshot.content):
+        return f"version {online.version} has been made again with other rows"
     if online.definition_hash != snapshot.record.definition_hash:
         return "the definition has changed"
     if online.schema != snapshot.value_schema or online.key_columns != snapshot.record.keys:

@@ -138,7 +138,7 @@ def _take_turn(turn: Turn, request: SyncRequest, store: Store, online_store: Onl
         status = replace(status, next_change=snapshot.next_change(as_of))
         if (found := _difference(snapshot, as_of, synced, store)) is not None:
             return _write_difference(turn, found, status, synced, request)
-        reason = f"version {synced.version} is no longer there to compare with"
+        reason = f"version {synced.version} cannot be compared with any more"
     else:
         status = replace(status, next_change=snapshot.next_change(as_of))
     return _write_all(turn, reason or "", status, snapshot, store, online_store, dry=request.dry_run)
@@ -151,6 +151,7 @@ def _status(snapshot: Snapshot, as_of: datetime) -> Status:
         table_id=snapshot.table_id,
         delta_version=snapshot.delta_version,
         version=snapshot.version,
+        content=snapshot.content,
         location=snapshot.location,
         definition_hash=snapshot.record.definition_hash,
         as_of=as_of,
@@ -169,7 +170,9 @@ def _difference(snapshot: Snapshot, as_of: datetime, online: Status, store: Stor
         return difference(snapshot, online.as_of, snapshot, as_of)
     try:
         before = store.open(snapshot.feature_name, online.delta_version)
-        if before is None or before.schema != snapshot.schema or before.record.timestamp != snapshot.record.timestamp:
+        if before is None or online.content not in (None, before.content) or before.schema != snapshot.schema:
+            return None
+        if before.record.timestamp != snapshot.record.timestamp:
             return None
         return difference(before, online.as_of, snapshot, as_of)
     except StoreError:
@@ -230,6 +233,9 @@ def _vanished(turn: Turn, snapshot: Snapshot, rows: pl.DataFrame, store: Store, 
     if (contents := online.contents) is None:
         return None
     try:
+        named = store.open(snapshot.feature_name, online.delta_version)
+        if named is None or online.content not in (None, named.content):
+            return None
         parts = [_absent(store, snapshot, rows, content, as_of) for content in contents]
     except StoreError:
         # Vacuumed, or otherwise lost.

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import polars as pl
 
+from mlforge import precedence
 from mlforge.errors import RequestError, UnavailableError
 from mlforge.online.base import OnlineStore
 from mlforge.online.codec import DamagedValueError, encode_expr
@@ -84,7 +85,7 @@ def verify(
         sample: Compare so many entities, chosen at random; None: all, and look for others.
 
     Raises:
-        RequestError: The feature is not built, or the sample is no number from 1.
+        RequestError: The feature is not built, another project has put it online, or the sample is no number from 1.
         StoreError: A store cannot be read, or syncs kept changing what is online meanwhile.
     """
     if sample is not None and (isinstance(sample, bool) or not isinstance(sample, int) or sample < 1):
@@ -108,6 +109,8 @@ def _expected(
     newest = store.open(feature_name)
     if newest is None:
         raise RequestError(f"Feature {feature_name!r} is not built, so nothing says what should be online.")
+    if status is not None and status.synced:
+        precedence.require_same_project(newest, status)
     if as_of is not None or status is None or not status.synced or status.table_id != newest.table_id:
         return newest, as_of or now
     return store.open(feature_name, status.delta_version) or newest, status.as_of
@@ -129,7 +132,9 @@ def _compare(
             expected = orjson.loads(text)
             if value is None:
                 missing.append({"problem": "missing", "entity": entity, "expected": expected})
-            elif value != expected:
+            elif orjson.dumps(value, option=orjson.OPT_SORT_KEYS) != orjson.dumps(
+                expected, option=orjson.OPT_SORT_KEYS
+            ):
                 different.append({"problem": "different", "entity": entity, "expected": expected, "found": value})
     expired: list[dict[str, Any]] = []
     if _may_have_expired(online_store, status):

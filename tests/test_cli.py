@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -552,7 +553,8 @@ def test_help_and_version_come_at_once_and_import_nothing_heavy() -> None:
     assert "mlforge build --online" in ended.stdout
     heavy = {"polars", "deltalake", "redis", "orjson", "mlforge.core", "mlforge.loader", "dagster"}
     assert heavy.isdisjoint(ended.stdout.splitlines())
-    assert process("--version").stdout == "0.6.0\n"
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    assert process("--version").stdout == f"{project['version']}\n"
 
 
 def test_an_exception_in_the_users_function_keeps_its_traceback_and_names_the_feature() -> None:

@@ -316,9 +316,40 @@ def test_an_older_version_is_refused_unless_forced(shop: Shop) -> None:
     assert (report.version, report.written, report.reason) == (
         "1.0.0",
         3,
-        "version 1.0.1 is no longer there to compare with",
+        "version 1.0.1 cannot be compared with any more",
     )
     assert shop.agrees()
+
+
+def test_a_version_that_was_given_to_other_rows_as_well_is_not_taken_for_the_same(shop: Shop) -> None:
+    shop.sync(5)
+    shutil.copytree(shop.folder / "store", shop.folder / "older")
+    shop.events({"ann": [4.0]})
+    assert shop.sync(5).version == "1.0.1"
+    shutil.rmtree(shop.folder / "store")
+    shutil.copytree(shop.folder / "older", shop.folder / "store")
+    shop.events({"bob": [4.0], "cid": [3.0]})
+    report = shop.sync(5)
+    assert (report.version, report.written, report.deleted) == ("1.0.1", 2, 1)
+    assert report.reason == "version 1.0.1 has been made again with other rows"
+    assert shop.agrees()
+
+
+def test_another_project_is_not_verified(shop: Shop) -> None:
+    shop.sync(5)
+    shop.client.hset(status_key(shop.prefix, "spend"), "location", "/elsewhere")
+    with pytest.raises(RequestError, match="is online from '/elsewhere'"):
+        shop.agrees()
+
+
+@pytest.mark.parametrize("value", ['{"amount__sum__3d":3,"amount__count__3d":1}', "true"])
+def test_numbers_of_another_type_are_different(shop: Shop, value: str) -> None:
+    shop.events({"ann": [3.0]})
+    shop.sync(5)
+    (key,) = shop.values()
+    shop.client.set(key, value)
+    (report,) = shop.definitions().verify()
+    assert (report.missing, report.extra, report.different) == (0, 0, 1)
 
 
 def test_another_major_version_goes_online_only_where_that_is_allowed(shop: Shop) -> None:

@@ -14,6 +14,10 @@ import redis
 
 from mlforge import DefinitionError, StoreError, UnavailableError
 from mlforge.online import ClusterStore, RedisStore
+from mlforge.online.cluster_turn import ClusterTurn, slot
+from mlforge.online.keys import redis_key, status_key
+from mlforge.online.lock import Lock
+from mlforge.online.status import Status
 from mlforge.testing import OnlineStoreSuite
 from servers import Certificates, RedisServer, valkey_binary
 from test_faults import ENTITIES, Crowd, state
@@ -268,6 +272,59 @@ def test_a_cluster_is_synced_by_difference_and_verified(crowd: Crowd, cluster: C
         victim.client().flushall()
         assert crowd.differences(store)[0] > 0
         assert crowd.sync(store).mode == "full"
+        assert crowd.differences(store) == (0, 0, 0)
+
+
+def other_than_the_status(cluster: ClusterServers, prefix: str) -> RedisServer:
+    """A master that has not the status, whose loss the status therefore does not show."""
+    owner = cluster.owner(slot(status_key(prefix, "crowd")))
+    return next(master for master in cluster.masters if master is not owner)
+
+
+@pytest.mark.slow
+def test_a_master_that_was_flushed_is_noticed_between_syncs_and_during_one(
+    crowd: Crowd, cluster: ClusterServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, victim = cluster.masters[0], other_than_the_status(cluster, "flushed")
+    complete, flushed = ClusterTurn._complete, []
+
+    def lose(turn: ClusterTurn, lock: Lock, begun: Status) -> None:
+        if not flushed:
+            flushed.append(victim.client().flushall())
+        complete(turn, lock, begun)
+
+    with ClusterStore(node.host, node.port, prefix="flushed") as store:
+        crowd.sync(store)
+        victim.client().flushall()
+        report = crowd.sync(store)
+        assert (report.mode, report.reason) == ("full", "a server of the cluster has lost what it held")
+        assert crowd.differences(store) == (0, 0, 0)
+        monkeypatch.setattr(ClusterTurn, "_complete", lose)
+        crowd.sync(store, full=True)
+        assert flushed
+        assert crowd.differences(store) == (0, 0, 0)
+        assert crowd.sync(store).mode == "unchanged"
+        store.clear("crowd")
+        assert not [key for master in cluster.masters for key in master.client().scan_iter("flushed:*")]
+
+
+@pytest.mark.slow
+def test_a_master_that_comes_back_with_older_data_serves_none_of_it(crowd: Crowd, cluster: ClusterServers) -> None:
+    node, victim = cluster.masters[0], other_than_the_status(cluster, "older")
+    with ClusterStore(node.host, node.port, prefix="older", timeout=2) as store:
+        crowd.sync(store)
+        gone = next(
+            key
+            for key in (redis_key("older", "crowd", f"{number:032x}") for number in range(100))
+            if cluster.owner(slot(key)) is victim
+        )
+        with victim.client() as client:
+            client.set(gone, "{}")
+            client.save()
+        victim.kill()
+        victim.start()
+        cluster.wait_until_settled()
+        assert crowd.sync(store).reason == "the server was started again, or is another one"
         assert crowd.differences(store) == (0, 0, 0)
 
 

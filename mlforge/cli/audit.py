@@ -121,10 +121,14 @@ def clear(feature: str, /, *, yes: bool = False, definitions: str | None = None,
         from mlforge.errors import RequestError
 
         store = loader.find(definitions).require_online_store()
+        online = store.status(feature)
+    whose = f", put there from {online.location}" if online is not None and online.synced else ""
     if not yes:
         if not sys.stdin.isatty():
-            raise RequestError(f"All of {feature} would be taken out of {store!r}: write --yes if that is meant.")
-        print(f"Take all of {feature} out of {store!r}? Type its name: ", end="", file=sys.stderr, flush=True)
+            raise RequestError(
+                f"All of {feature} would be taken out of {store!r}{whose}: write --yes if that is meant."
+            )
+        print(f"Take all of {feature} out of {store!r}{whose}? Type its name: ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip() != feature:
             output.complain("nothing was taken out.")
             return 1

@@ -10,7 +10,7 @@ from binascii import crc_hqx
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import count, zip_longest
 from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from redis.cluster import RedisCluster
 
 SLOTS = 16_384
+UNMARKED = "a server of the cluster has lost what it held"
 
 
 def slot(key: str) -> int:
@@ -100,6 +101,18 @@ class Masters:
         """The names of the masters that have keys."""
         return pl.Series("owner", [self._owners[slot(key)] for key in keys], dtype=pl.String)
 
+    def marks(self, feature_name: str, prefix: str) -> dict[str, str]:
+        """For every master a key that it has: what takes all keys of a master away takes this one as well."""
+        found: dict[str, str] = {}
+        wanted = set(self._owners)
+        for number in count():
+            # In a cluster what stands in braces decides where a key is.
+            if (owner := self._owners[slot(str(number))]) not in found:
+                found[owner] = f"{redis_key(prefix, feature_name, 'mark')}:{{{number}}}"
+            if len(found) == len(wanted):
+                return found
+        raise AssertionError
+
     def identity(self) -> tuple[str, int]:
         """One id for the processes of all masters, and how many keys they have evicted together."""
         found = [server_identity(line) for line in self.lines.values()]
@@ -122,10 +135,14 @@ class Masters:
 
 
 class ClusterTurn(RedisTurn):
-    """A turn at a feature in a cluster, or without a lock a look at it."""
+    """A turn at a feature in a cluster, or without a lock a look at it.
+
+    Each master holds a mark beside the values: where it is gone, so may they be, though the status knows nothing of it.
+    """
 
     def __init__(self, masters: Masters, lock: Lock | None, feature_name: str, terms: Terms) -> None:
         self._masters = masters
+        self._marks = masters.marks(feature_name, terms.prefix)
         super().__init__(
             masters.lines[masters.owner(status_key(terms.prefix, feature_name))], lock, feature_name, terms
         )
@@ -134,6 +151,9 @@ class ClusterTurn(RedisTurn):
         """As in one Redis; where the turn was lost, what may have come late is said to be there."""
         from redis.exceptions import RedisError
 
+        if self.status is not None and self.status.run_id != self._run_id:
+            # A master may have come back with what it had once, of which the status, on another one, tells nothing.
+            vanished = None
         try:
             return super().publish(rows, vanished, status)
         except UnavailableError:
@@ -151,8 +171,29 @@ class ClusterTurn(RedisTurn):
         if self._line.transaction(*commands) is None:
             raise UnavailableError(f"{self._key} was written by somebody else at the same time.")
 
+    def _doubt(self, status: Status) -> str | None:
+        doubt = super()._doubt(status)
+        return UNMARKED if doubt is None and not self._marked() else doubt
+
+    def _begin(self, lock: Lock, status: Status) -> Status:
+        begun = super()._begin(lock, status)
+        if self.doubt is not None:
+            for master, key in self._marks.items():
+                self._masters.lines[master].call("SET", key, begun.token)
+        return begun
+
+    def _marked(self) -> bool:
+        return all(self._masters.lines[master].call("GET", key) is not None for master, key in self._marks.items())
+
+    def _forget(self, lock: Lock) -> None:
+        for master, key in self._marks.items():
+            self._masters.lines[master].call("UNLINK", key)
+        super()._forget(lock)
+
     def _complete(self, lock: Lock, begun: Status) -> None:
         self._masters.require_same()
+        if not self._marked():
+            raise UnavailableError("A server of the cluster has lost what was written to it meanwhile.")
         if self._identity() != (begun.run_id, begun.evicted_keys):
             raise UnavailableError("A server of the cluster was started again meanwhile, or has evicted keys.")
         super()._complete(lock, begun)

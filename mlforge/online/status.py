@@ -35,6 +35,8 @@ class Status:
         table_id: The id of the Delta table.
         delta_version: The version of the Delta table.
         version: The same for people, as in `1.0.3`.
+        content: What no other rows share, should the same version be given to others (`Snapshot.content`); None:
+            not known.
         location: Where the offline table is.
         definition_hash: The hash of the feature's definition.
         codec: The number of the value format.
@@ -57,6 +59,7 @@ class Status:
     table_id: str = ""
     delta_version: int = -1
     version: str = ""
+    content: str | None = None
     location: str = ""
     definition_hash: str = ""
     codec: int = CODEC_VERSION
@@ -130,7 +133,7 @@ class Status:
         return cls(**values)
 
 
-_MAY_BE_LEFT_OUT = ("next_change", "finished_at", "ttl", "earlier")
+_MAY_BE_LEFT_OUT = ("content", "next_change", "finished_at", "ttl", "earlier")
 
 
 def key_columns_text(columns: tuple[str, ...] | list[str]) -> str:

@@ -2,8 +2,8 @@
 
 import datetime as dt
 import re
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -137,7 +137,7 @@ class RedisTurn(Turn):
                 self._change(lock, ("HSET", self._key, "state", "dirty"))
             for chunk in self._deletions(pl.Series("key", list(self._there(lock)), dtype=pl.String)):
                 deleted += sum(self._send(lock, chunk))
-            self._change(lock, ("DEL", self._key))
+            self._forget(lock)
             self._replicated()
         return deleted
 
@@ -187,6 +187,10 @@ class RedisTurn(Turn):
         self._require(begun.token, begun.state)
         self._replace(lock, replace(begun, state="complete", finished_at=dt.datetime.now(dt.UTC), earlier=None))
         self._replicated()
+
+    def _forget(self, lock: Lock) -> None:
+        """Takes the status away."""
+        self._change(lock, ("DEL", self._key))
 
     def _signed(self, lock: Lock, status: Status) -> Status:
         return replace(
@@ -275,21 +279,41 @@ def scan(line: Line, head: str, *, each: Callable[[], None] | None = None) -> se
             return found
 
 
+class _Building(threading.Thread):
+    """The chunks of a slice of a frame, built while something else is done."""
+
+    def __init__(self, build: Callable[[pl.DataFrame], Iterator[Chunk]], part: pl.DataFrame) -> None:
+        super().__init__(name="mlforge-build", daemon=True)
+        self._build = build
+        self._part = part
+        self._built: list[Chunk] = []
+        self._error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._built = list(self._build(self._part))
+        except BaseException as error:  # noqa: BLE001 -- raised where the result is asked for
+            self._error = error
+
+    def result(self) -> list[Chunk]:
+        self.join()
+        if self._error is not None:
+            raise self._error
+        return self._built
+
+
 def _ahead(build: Callable[[pl.DataFrame], Iterator[Chunk]], rows: pl.DataFrame) -> Generator[list[Chunk]]:
     """The chunks of every slice of a frame; the next slice is built while the one before is sent."""
-    with ThreadPoolExecutor(1, thread_name_prefix="mlforge-build") as pool:
-        before: Future[list[Chunk]] | None = None
-        for part in rows.iter_slices(SLICE_ROWS):
-            following = pool.submit(_listed, build, part)
-            if before is not None:
-                yield before.result()
-            before = following
+    # Not an executor: a Ctrl-C that arrives while one is cleaned up is lost.
+    before: _Building | None = None
+    for part in rows.iter_slices(SLICE_ROWS):
+        following = _Building(build, part)
         if before is not None:
             yield before.result()
-
-
-def _listed(build: Callable[[pl.DataFrame], Iterator[Chunk]], part: pl.DataFrame) -> list[Chunk]:
-    return list(build(part))
+        before = following
+    if before is not None:
+        yield before.result()
 
 
 def server_identity(line: Line) -> tuple[str, int]:

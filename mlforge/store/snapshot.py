@@ -1,5 +1,6 @@
 """A feature's table at one version: its history, and the rows that hold at an instant."""
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -63,6 +64,15 @@ class Snapshot:
         for path, month in actions.iter_rows():
             found.setdefault(month, set()).add(path)
         return {month: frozenset(paths) for month, paths in found.items()}
+
+    @property
+    def content(self) -> str:
+        """A text that no other rows share: 16 hex digits over the names of the files, which are never used twice.
+
+        A version number does not do: where the folder was restored from a copy, it may be given once more.
+        """
+        names = sorted(path for paths in self.files.values() for path in paths)
+        return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
 
     @property
     def rows_by_month(self) -> dict[str, int]:
