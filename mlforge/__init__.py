@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from mlforge.features import Feature, feature
     from mlforge.metrics import Rolling
+    from mlforge.references import FeatureRef, FeatureSet
     from mlforge.source import Source
 
 # Imported at first use, so that `import mlforge` and the command line start at once.
@@ -35,6 +36,8 @@ _MODULES = {
     "DefinitionError": "mlforge.errors",
     "Definitions": "mlforge.core",
     "Feature": "mlforge.features",
+    "FeatureRef": "mlforge.references",
+    "FeatureSet": "mlforge.references",
     "MlforgeError": "mlforge.errors",
     "RequestError": "mlforge.errors",
     "Rolling": "mlforge.metrics",
@@ -51,6 +54,8 @@ __all__ = [
     "DefinitionError",
     "Definitions",
     "Feature",
+    "FeatureRef",
+    "FeatureSet",
     "MlforgeError",
     "RequestError",
     "Rolling",

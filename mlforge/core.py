@@ -4,34 +4,41 @@ import dataclasses
 import datetime as dt
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, overload
 
 import polars as pl
 
 from mlforge.build import BuildReport, build, standing
+from mlforge.describe import describe
+from mlforge.diff import Diff, diff
+from mlforge.duration import microseconds
 from mlforge.errors import DefinitionError, MlforgeError, RequestError, did_you_mean
+from mlforge.explain import Explanation, explain
 from mlforge.features import Feature
 from mlforge.freshness import Freshness, freshness
 from mlforge.instant import instant
+from mlforge.lineage import in_order
 from mlforge.online.base import OnlineStore
-from mlforge.retrieval import (
-    FeatureSelection,
-    OnlineRequest,
-    Schema,
-    async_online_frame,
-    columns_by_feature,
-    online_frame,
-    training_frame,
-)
+from mlforge.references import FeatureRef, FeatureSelection, FeatureSet, references
+from mlforge.retrieval import OnlineRequest, async_online_frame, online_frame
+from mlforge.rollback import RollbackReport, rollback
+from mlforge.span import Span
 from mlforge.store.base import Store
+from mlforge.store.history import Version
 from mlforge.store.local import LocalStore
 from mlforge.store.snapshot import Snapshot
 from mlforge.sync import SyncReport, SyncRequest, sync
+from mlforge.training import Schema, Table, as_labels, collected, training_frame
+from mlforge.vacuum import KEEP, VacuumReport, vacuum
+from mlforge.validate import ValidationReport, validate
 from mlforge.verify import VerifyReport, verify
+
+# How late events are taken to come at most.
+LOOK_BACK = "1d"
 
 
 class Definitions:
@@ -71,7 +78,8 @@ class Definitions:
                     f"features holds {part!r}, which is neither a feature nor a module: use @mlf.feature."
                 )
         # The caller's namespace itself, not a copy: what it defines further down belongs to it as well.
-        self._given = list(features) if features is not None else [sys._getframe(1).f_globals]
+        self._namespace = sys._getframe(1).f_globals
+        self._given = list(features) if features is not None else [self._namespace]
         if not isinstance(self.store, Store):
             raise DefinitionError(f"store is {store!r}: write a store, as in LocalStore('feature_store').")
         if not isinstance(online_store, OnlineStore | None):
@@ -100,6 +108,10 @@ class Definitions:
         *,
         online: bool = False,
         as_of: dt.datetime | dt.date | str | None = None,
+        start: dt.datetime | dt.date | str | None = None,
+        end: dt.datetime | dt.date | str | None = None,
+        incremental: bool = False,
+        look_back: str = LOOK_BACK,
         force: bool = False,
         full: bool = False,
         allow_breaking: bool = False,
@@ -107,13 +119,23 @@ class Definitions:
     ) -> list[BuildReport]:
         """Builds features offline and, if asked to, makes the online store hold the values that hold now.
 
-        Features are built one after the other; where one fails, those before it are built and those after it not.
-        A feature whose data and definition have not changed is skipped, but still synced online: time moves
-        its windows. Online, only what differs is written, unless what is there cannot be relied on.
+        Features are built one after the other, each after those that it reads; where one fails, those before it are
+        built and those after it not. A feature whose data and definition have not changed is skipped, but still
+        synced online: time moves its windows. Online, only what differs is written, unless what is there cannot be
+        relied on.
+
+        A build of some events replaces the rows that these can change, up to a window after the last of them, and
+        reads no more than that needs. Any builds that together cover all events, in any order, overlapping or at
+        once, leave the rows of one build of all. Where there is no table yet, the definition has changed or a feature
+        has no timestamp, all of it is built.
 
         Args:
             features: Names; all features by default.
             online: Whether to sync the online store.
+            start: Only events from this instant on are new or have changed.
+            end: Only events before this instant are; without it all from `start` on.
+            incremental: Only events that are at most `look_back` earlier than the last one that was built are new.
+            look_back: How late events may come, as in `"1d"`.
             as_of: The instant whose values go online; by default now, or, unless forced, that of what is online
                 where it is later.
             force: Computes even where nothing has changed; goes online even where that takes what is there back to an
@@ -138,6 +160,10 @@ class Definitions:
                 features,
                 online=online,
                 as_of=as_of,
+                start=start,
+                end=end,
+                incremental=incremental,
+                look_back=look_back,
                 force=force,
                 full=full,
                 allow_breaking=allow_breaking,
@@ -151,6 +177,10 @@ class Definitions:
         *,
         online: bool = False,
         as_of: dt.datetime | dt.date | str | None = None,
+        start: dt.datetime | dt.date | str | None = None,
+        end: dt.datetime | dt.date | str | None = None,
+        incremental: bool = False,
+        look_back: str = LOOK_BACK,
         force: bool = False,
         full: bool = False,
         allow_breaking: bool = False,
@@ -161,7 +191,11 @@ class Definitions:
         Raises:
             RequestError: As for `build`, at once where the request cannot be right.
         """
-        chosen = self._chosen(features)
+        chosen = self.in_order(features)
+        events = _events(start, end)
+        late = dt.timedelta(microseconds=microseconds(look_back)) if incremental else None
+        if events is not None and incremental:
+            raise RequestError("incremental finds out by itself which events are new: leave start and end out.")
         for option, given in (("full", full), ("allow_breaking", allow_breaking), ("dry_run", dry_run)):
             if given and not online:
                 raise RequestError(f"{option} is about what goes online: write online=True as well.")
@@ -174,54 +208,95 @@ class Definitions:
                 f"{self.name!r} has no features to build: write @mlf.feature at the top level of the module that makes "
                 f"the Definitions, or give it features=[...]."
             )
-        requests = [
+        return self._builds(
+            chosen,
             SyncRequest(
-                feature_name=feature.name,
+                feature_name="",
                 as_of=moment,
                 now=now,
                 full=full,
                 force=force,
                 allow_breaking=allow_breaking,
                 dry_run=dry_run,
-            )
-            for feature in chosen
-        ]
-        return (
-            self._build(feature, request, online_store, force=force)
-            for feature, request in zip(chosen, requests, strict=True)
+            ),
+            online_store,
+            events,
+            late,
         )
 
+    @overload
     def get_training_data(
-        self, features: FeatureSelection, entity_df: pl.DataFrame, timestamp: str | None = None
-    ) -> pl.DataFrame:
+        self,
+        features: FeatureSelection,
+        entity_df: pl.DataFrame | pl.LazyFrame | str | Path,
+        timestamp: str | None = None,
+        *,
+        prefix: bool = False,
+        lazy: Literal[False] = False,
+    ) -> pl.DataFrame: ...
+
+    @overload
+    def get_training_data(
+        self,
+        features: FeatureSelection,
+        entity_df: pl.DataFrame | pl.LazyFrame | str | Path,
+        timestamp: str | None = None,
+        *,
+        prefix: bool = False,
+        lazy: Literal[True],
+    ) -> pl.LazyFrame: ...
+
+    def get_training_data(
+        self,
+        features: FeatureSelection,
+        entity_df: pl.DataFrame | pl.LazyFrame | str | Path,
+        timestamp: str | None = None,
+        *,
+        prefix: bool = False,
+        lazy: bool = False,
+    ) -> pl.DataFrame | pl.LazyFrame:
         """The labels with, for each, the values of the features that held at its time.
 
         Args:
-            features: Names of features, and of single columns as `"user_spend:amount__sum__7d"`; or a dict from names
-                of features to the columns wanted (None: all).
-            entity_df: One row a label, with the keys of every feature.
+            features: Names of features, and of single columns as `"user_spend:amount__sum__7d"`; features,
+                `mlf.FeatureRef`s (which may name a version) and `mlf.FeatureSet`s; or a dict from names of features
+                to the columns wanted (None: all).
+            entity_df: One row a label, with the keys of every feature: a frame, or the path of one (Parquet, CSV,
+                NDJSON, Delta).
             timestamp: The column with the labels' times (datetime or date; naive is UTC); without it every label
                 gets the values that hold now.
+            prefix: Whether feature columns begin with the feature's name, as `user_spend__amount__sum__7d`.
+            lazy: Whether to give a LazyFrame, which reads nothing before it is collected.
 
         Returns:
             Every row and column of `entity_df` in its order, and the feature columns: null where the entity was not
             visible at that time, or a key or the time is null.
 
         Raises:
-            RequestError: A feature is unknown or not built, or a column is missing or clashes.
+            RequestError: A feature is unknown or not built, or a version or a column is missing or clashes.
+            StoreError: A table is damaged, or the files of its version were vacuumed.
         """
-        tables = [(self._built(feature.name), columns) for feature, columns in self._columns(features)]
-        return training_frame(tables, entity_df, timestamp=timestamp, as_of=self.now())
+        tables = [
+            Table(snapshot=self._snapshot(feature.name, ref), columns=ref.columns)
+            for feature, ref in self._referenced(features)
+        ]
+        labels = as_labels(entity_df)
+        frame = training_frame(tables, labels, timestamp=timestamp, as_of=self.now(), prefix=prefix)
+        return frame if lazy else collected(frame, tables)
 
     def get_online_features(
-        self, features: FeatureSelection, entities: pl.DataFrame | Sequence[Mapping[str, Any]]
+        self,
+        features: FeatureSelection,
+        entities: pl.DataFrame | Sequence[Mapping[str, Any]],
+        *,
+        prefix: bool = False,
     ) -> pl.DataFrame:
         """The entities with the values that are online for them, read in one round trip for all features.
 
         Args:
-            features: Names of features, and of single columns as `"user_spend:amount__sum__7d"`; or a dict from names
-                of features to the columns wanted (None: all).
+            features: As for `get_training_data`; where a version is named, that one has to be online.
             entities: Dicts or a frame with the keys of every feature.
+            prefix: Whether feature columns begin with the feature's name, as `user_spend__amount__sum__7d`.
 
         Returns:
             The columns of `entities` and the feature columns in their offline dtypes; all null for an entity that
@@ -231,13 +306,34 @@ class Definitions:
             RequestError: A feature is unknown or not online, a key is missing, or there is no online store.
             StoreError: The online store cannot be reached, or holds something that is no value.
         """
-        return online_frame(self.require_online_store(), self._requests(features), entities)
+        return online_frame(self.require_online_store(), self._requests(features, prefix=prefix), entities)
 
     async def aget_online_features(
-        self, features: FeatureSelection, entities: pl.DataFrame | Sequence[Mapping[str, Any]]
+        self,
+        features: FeatureSelection,
+        entities: pl.DataFrame | Sequence[Mapping[str, Any]],
+        *,
+        prefix: bool = False,
     ) -> pl.DataFrame:
         """`get_online_features` without holding up the event loop while the online store is asked."""
-        return await async_online_frame(self.require_online_store(), self._requests(features), entities)
+        requests = self._requests(features, prefix=prefix)
+        return await async_online_frame(self.require_online_store(), requests, entities)
+
+    def validate(self, features: Sequence[str] | None = None) -> list[ValidationReport]:
+        """Runs the functions of features over their sources and the checks over what they return; asks no store.
+
+        A feature that cannot be run is a report with a problem. What its function itself raises passes through.
+
+        Args:
+            features: Names; all features by default.
+
+        Returns:
+            One report a feature.
+
+        Raises:
+            RequestError: A name is unknown.
+        """
+        return [validate(feature) for feature in self._chosen(features)]
 
     def verify(
         self,
@@ -285,6 +381,110 @@ class Definitions:
         now = self.now()
         return [freshness(feature.name, self.store, online_store, now=now) for feature in self._chosen(features)]
 
+    def explain(
+        self, feature: str, entity_keys: Mapping[str, Any], at: dt.datetime | dt.date | str | None = None
+    ) -> Explanation:
+        """Where the values of an entity come from: the events behind each, what is stored, and what is online.
+
+        The feature's function is run again, and the values are computed once more from the entity's own rows, in
+        plain Python.
+
+        Args:
+            feature: The name of the feature.
+            entity_keys: The keys of the entity; they match by their text, so that 123 and "123" are the same.
+            at: The instant whose values are explained; by default now.
+
+        Raises:
+            RequestError: The feature is unknown, the keys are not its own, or `at` is no instant.
+            DataError: The source is missing or empty, or the data is not what the definition says.
+            StoreError: The offline store cannot be read.
+        """
+        moment = self.now() if at is None else instant(at)
+        return explain(self.feature(feature), entity_keys, self.store, self.online_store, at=moment)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the project defines, as JSON knows it: sources, entities, features; the same in every process.
+
+        Nothing is read for it, and no credentials are in it.
+        """
+        return describe(self.name, self.features.values())
+
+    def versions(self, feature: str) -> list[Version]:
+        """The versions of a feature, the newest first: every commit to its table, also those of others.
+
+        Raises:
+            RequestError: There is no such feature, or it has not been built.
+            StoreError: Its table is damaged or cannot be read.
+        """
+        return self.store.versions(self.feature(feature).name)
+
+    def diff(self, feature: str, before: str, after: str) -> Diff:
+        """What changed from one version of a feature to another: columns, definition, rows and values.
+
+        Args:
+            feature: The name of the feature.
+            before: The one version, MAJOR.MINOR.PATCH.
+            after: The other.
+
+        Raises:
+            RequestError: There is no such feature or version.
+            StoreError: The table is damaged, or a version's files were vacuumed.
+        """
+        name = self.feature(feature).name
+        return diff(self.store.open_version(name, before), self.store.open_version(name, after))
+
+    def rollback(self, feature: str, version: str) -> RollbackReport:
+        """Makes a new version of the rows, columns and definition of an earlier one; online it goes at the next sync.
+
+        The version that is left stays readable. Builds are skipped, and say `"rolled back"`, until the data or the
+        definition are no longer those that were left, or they are forced.
+
+        Args:
+            feature: The name of the feature.
+            version: The earlier version, MAJOR.MINOR.PATCH.
+
+        Raises:
+            RequestError: There is no such feature or version.
+            StoreError: The version's files were vacuumed or are damaged, or others committed at the same time.
+        """
+        return rollback(self.feature(feature).name, version, self.store)
+
+    def vacuum(
+        self,
+        features: Sequence[str] | None = None,
+        *,
+        keep: dt.timedelta = KEEP,
+        pinned: Mapping[str, Collection[str]] | None = None,
+        dry_run: bool = False,
+    ) -> list[VacuumReport]:
+        """Deletes the files of old versions; what is newest, young, online, pinned or left by a rollback is kept.
+
+        Pinned are the versions that a `FeatureSet` or a `FeatureRef` names, at the top level of the module that makes
+        the Definitions or of one that was given.
+
+        Args:
+            features: Names; by default all features that are built.
+            keep: How long a version is kept after it was replaced.
+            pinned: Further versions that are needed, by feature.
+            dry_run: Deletes nothing.
+
+        Returns:
+            One report a feature.
+
+        Raises:
+            RequestError: A name is unknown, a feature is not built or has no version that is pinned, or `keep` is
+                negative.
+            StoreError: A store cannot be read or written, or others committed at the same time.
+        """
+        chosen = [feature.name for feature in self._chosen(features)]
+        if features is None:
+            chosen = [name for name in chosen if self.store.open(name) is not None]
+        needed = {name: {*self._pinned(name), *(pinned or {}).get(name, ())} for name in chosen}
+        return [
+            vacuum(name, self.store, self.online_store, keep=keep, pinned=needed[name], dry_run=dry_run)
+            for name in chosen
+        ]
+
     def feature(self, name: str) -> Feature:
         """The feature of a name.
 
@@ -292,6 +492,18 @@ class Definitions:
             RequestError: There is none.
         """
         return _of_name(name, self.features)
+
+    def in_order(self, features: Sequence[str] | None = None) -> list[Feature]:
+        """Features in the order in which they are built: each after those that it reads.
+
+        Args:
+            features: Names; all features by default.
+
+        Raises:
+            RequestError: A name is unknown.
+            DefinitionError: A feature reads one that the project does not have.
+        """
+        return in_order(self._chosen(features), self.features)
 
     def require_online_store(self) -> OnlineStore:
         """The online store.
@@ -303,15 +515,31 @@ class Definitions:
             raise RequestError("There is no online store: give Definitions one, as in online_store=RedisStore().")
         return self.online_store
 
-    def _build(
-        self, feature: Feature, request: SyncRequest, online_store: OnlineStore | None, *, force: bool
-    ) -> BuildReport:
-        began = time.perf_counter()
-        report = standing(feature, self.store) if request.dry_run else build(feature, self.store, force=force)
-        if online_store is None:
-            return report
-        synced = self._sync(request, report.version, online_store)
-        return dataclasses.replace(report, online=synced, seconds=time.perf_counter() - began)
+    def _builds(
+        self,
+        chosen: Sequence[Feature],
+        request: SyncRequest,
+        online_store: OnlineStore | None,
+        events: Span | None,
+        look_back: dt.timedelta | None,
+    ) -> Iterator[BuildReport]:
+        whole: set[str] = set()
+        for feature in chosen:
+            began = time.perf_counter()
+            if request.dry_run:
+                report = standing(feature, self.store)
+            elif isinstance(feature.source, Feature) and feature.source.name in whole:
+                # What it reads was built anew, so that any of its events may have changed.
+                report = build(feature, self.store, force=request.force)
+            else:
+                report = build(feature, self.store, force=request.force, events=events, look_back=look_back)
+            if report.outcome == "built" and report.events is None:
+                whole.add(feature.name)
+            if online_store is not None:
+                wanted = dataclasses.replace(request, feature_name=feature.name)
+                synced = self._sync(wanted, report.version, online_store)
+                report = dataclasses.replace(report, online=synced, seconds=time.perf_counter() - began)
+            yield report
 
     def _sync(self, request: SyncRequest, version: str, online_store: OnlineStore) -> SyncReport:
         try:
@@ -331,32 +559,44 @@ class Definitions:
             raise RequestError(f"features is a list: write features=[{features!r}].")
         return [_of_name(name, known) for name in dict.fromkeys(known if features is None else features)]
 
-    def _columns(self, features: FeatureSelection) -> list[tuple[Feature, Sequence[str] | None]]:
-        if isinstance(features, str):
-            raise RequestError(f"features is a list: write features=[{features!r}].")
+    def _referenced(self, features: FeatureSelection) -> list[tuple[Feature, FeatureRef]]:
         known = self.features
-        return [(_of_name(name, known), columns) for name, columns in columns_by_feature(features).items()]
+        return [(_of_name(ref.name, known), ref) for ref in references(features)]
 
-    def _requests(self, features: FeatureSelection) -> list[OnlineRequest]:
+    def _requests(self, features: FeatureSelection, *, prefix: bool) -> list[OnlineRequest]:
         return [
             OnlineRequest(
                 feature_name=feature.name,
                 keys=feature.keys,
-                columns=columns,
+                columns=ref.columns,
+                version=ref.version,
+                prefix=prefix,
                 offline_schema=partial(self._offline_schema, feature.name),
             )
-            for feature, columns in self._columns(features)
+            for feature, ref in self._referenced(features)
         ]
 
-    def _built(self, name: str) -> Snapshot:
-        snapshot = self.store.open(name)
-        if snapshot is None:
-            raise RequestError(f"Feature {name!r} has not been built: run `mlforge build --features {name}`.")
-        return snapshot
+    def _snapshot(self, name: str, ref: FeatureRef) -> Snapshot:
+        return self.store.require(name) if ref.version is None else self.store.open_version(name, ref.version)
+
+    def _pinned(self, name: str) -> set[str]:
+        """The versions of a feature that are named where its project is defined."""
+        namespaces = [self._namespace, *(vars(part) for part in self._given if isinstance(part, ModuleType))]
+        found = [value for namespace in namespaces for value in list(namespace.values())]
+        named = [ref for value in found if isinstance(value, FeatureSet | FeatureRef) for ref in references([value])]
+        return {ref.version for ref in named if ref.name == name and ref.version is not None}
 
     def _offline_schema(self, name: str) -> Schema | None:
         snapshot = self.store.open(name)
         return None if snapshot is None else snapshot.value_schema
+
+
+def _events(start: dt.datetime | dt.date | str | None, end: dt.datetime | dt.date | str | None) -> Span | None:
+    if start is None:
+        if end is not None:
+            raise RequestError("An end alone does not say which events are new: write start as well.")
+        return None
+    return Span(start=instant(start), end=None if end is None else instant(end))
 
 
 def _of_name(name: str, known: Mapping[str, Feature]) -> Feature:

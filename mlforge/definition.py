@@ -31,8 +31,9 @@ def definition_hash(feature: Feature) -> str:
 
     That is the function's syntax tree without comments, docstring and decorators (its bytecode where there is no
     source), the functions, classes, constants and decorators of its module that it names, the values it closes over,
-    keys, timestamp, interval, metrics, checks, and the number of the window algorithm. The description, tags and
-    owners may change freely. Not covered: other modules, and Python functions inside Polars expressions.
+    keys, timestamp, interval, metrics, max_age, available_at, checks, and the number of the window algorithm. The
+    description, tags and owners may change freely. Not covered: other modules, and Python functions inside Polars
+    expressions.
     """
     content = {
         "algorithm": ALGORITHM,
@@ -43,6 +44,9 @@ def definition_hash(feature: Feature) -> str:
         "outputs": [output.name for output in feature.outputs],
         "checks": {name: [_expression(check.expression), check.severity] for name, check in feature.checks.items()},
     }
+    # Only where they are there, so that the hashes of other features stay.
+    later = {"max_age": feature.max_age, "available_at": feature.available_at}
+    content |= {name: value for name, value in later.items() if value is not None}
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 

@@ -65,6 +65,9 @@ def _candidates(before: Snapshot, was: datetime, after: Snapshot, now: datetime)
     parts = []
     if after.record.timestamp is not None and first < last:
         parts.append(after.scan(after=first, until=last).select(keys))
+        if after.record.max_age is not None:
+            # Rows that hold at the one instant and have held for long enough at the other.
+            parts.append(after.scan(after=after.outlived(first), until=after.outlived(last)).select(keys))
     if months:
         index, content = list(after.record.index), row_hash(list(after.schema)).alias(_VALUE)
         old, new = (version.scan(until=last, months=months).select(*index, content) for version in (before, after))

@@ -27,10 +27,12 @@ class Feature:
         name: The name of the feature, which is the function's.
         function: Gets the source as a `LazyFrame`, returns a `LazyFrame` or `DataFrame`.
         keys: The columns that name an entity.
-        source: Where the data comes from.
+        source: Where the data comes from: another feature's history, or a source.
         timestamp: The column of the event times; None for a snapshot feature.
         interval: What the ends of windows are multiples of; None: every event counts at once.
         metrics: The aggregates of a windowed feature.
+        max_age: For how long a row of a feature without metrics holds; None: until the next one.
+        available_at: The column of the times from which on an event is known; None: when it happens.
         checks: Conditions on what the function returns, by name.
         description: For people; the function's docstring by default.
         tags: For people, to search by.
@@ -40,10 +42,12 @@ class Feature:
     name: str
     function: Transform = field(repr=False)
     keys: tuple[str, ...]
-    source: Source
+    source: "Source | Feature"
     timestamp: str | None = None
     interval: str | None = None
     metrics: tuple[Rolling, ...] = ()
+    max_age: str | None = None
+    available_at: str | None = None
     checks: Mapping[str, Check] = field(default_factory=dict, repr=False)
     description: str = field(default="", repr=False)
     tags: tuple[str, ...] = ()
@@ -57,6 +61,11 @@ class Feature:
         for column in self.index:
             if not isinstance(column, str) or not column or column.startswith(RESERVED):
                 raise self._error(f"{column!r} is no column name (one that begins with {RESERVED!r} is reserved)")
+        if isinstance(self.source, Feature) and self.source.metrics:
+            raise self._error(
+                f"its source {self.source.name!r} has windows, so its rows are the instants at which a value changes, "
+                f"not events: read what {self.source.name!r} reads"
+            )
         if self.timestamp in self.keys:
             raise self._error(f"{self.timestamp!r} is both a key and the timestamp")
         if self.metrics and self.timestamp is None:
@@ -68,6 +77,15 @@ class Feature:
                 raise DefinitionError(f"Feature {self.name!r}: interval: {error}") from None
             if not self.metrics:
                 raise self._error("an interval is about windows: say metrics=[mlf.Rolling(...)] or leave it out")
+        if self.max_age is not None:
+            try:
+                microseconds(self.max_age)
+            except DefinitionError as error:
+                raise DefinitionError(f"Feature {self.name!r}: max_age: {error}") from None
+            if self.metrics or self.timestamp is None:
+                raise self._error("max_age is about rows with a timestamp and no metrics: windows end by themselves")
+        if self.available_at in self.index or (self.available_at and (self.timestamp is None or self.max_age)):
+            raise self._error("available_at is another column beside a timestamp, without max_age")
         names = [*self.index, *(o.name for o in self.outputs)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise self._error(f"the column {twice[0]!r} would be there twice")
@@ -93,10 +111,12 @@ class Feature:
 def feature(
     *,
     keys: Sequence[str],
-    source: str | Path | Sequence[str | Path] | Source,
+    source: str | Path | Sequence[str | Path] | Source | Feature,
     timestamp: str | None = None,
     interval: str | None = None,
     metrics: Sequence[Rolling] = (),
+    max_age: str | None = None,
+    available_at: str | None = None,
     checks: Mapping[str, Check | pl.Expr] | None = None,
     description: str | None = None,
     tags: Sequence[str] = (),
@@ -110,10 +130,16 @@ def feature(
 
     Args:
         keys: One or more columns that name an entity: strings, integers, Booleans, dates or datetimes.
-        source: A path, a glob or a URL of Parquet, CSV, NDJSON or Delta, a list of them, or an `mlf.Source`.
+        source: A path, a glob or a URL of Parquet, CSV, NDJSON or Delta, a list of them, an `mlf.Source`, or another
+            feature without metrics, whose rows are then what the function gets.
         timestamp: The column of the event times. Without it the feature is a snapshot: one row an entity.
         interval: The granularity of the windows' ends, such as `"1d"`; without it every event counts at once.
         metrics: Rolling aggregates. Without them the newest row at or before an instant is the value.
+        max_age: For how long such a row is the value, as in `"30d"`: after that the entity has none until the next
+            row. Online that is so as of the last sync.
+        available_at: The column of the times from which on an event is known, where that is later than it happened:
+            an event counts once both have passed, so that late data cannot leak into training sets. It is no
+            feature column itself.
         checks: Conditions by name, as expressions that hold for every row the function returns, or `mlf.Check`s.
         description: The function's docstring by default.
         tags: For people, to search by.
@@ -139,10 +165,12 @@ def feature(
             name=label,
             function=function,
             keys=tuple(keys),
-            source=as_source(source),
+            source=source if isinstance(source, Feature) else as_source(source),
             timestamp=timestamp,
             interval=interval,
             metrics=tuple(metrics),
+            max_age=max_age,
+            available_at=available_at,
             checks={n: c if isinstance(c, Check) else Check(c) for n, c in (checks or {}).items()},
             description=(function.__doc__ or "").strip() if description is None else description,
             tags=tuple(tags),

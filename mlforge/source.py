@@ -44,7 +44,7 @@ class FileSource(Source):
         self.paths = tuple(str(path) for path in several)
 
     def __repr__(self) -> str:
-        return f"FileSource({', '.join(repr(re.sub('://[^/]*@', '://***@', path)) for path in self.paths)})"
+        return f"FileSource({', '.join(repr(without_credentials(path)) for path in self.paths)})"
 
     def scan(self) -> pl.LazyFrame:
         """The rows of all files; CSV columns that hold dates and times are parsed.
@@ -82,6 +82,16 @@ def as_source(source: object) -> Source:
     if isinstance(source, str | Path | list | tuple):
         return FileSource(source)
     raise DefinitionError(f"A source is a path, a glob, a URL, a list of them, or an mlf.Source, not {source!r}.")
+
+
+def without_credentials(path: str) -> str:
+    """A path or URL as it may be shown: without user, password and the parameters of a signed URL.
+
+    >>> without_credentials("https://ann:s3cret@host/x.parquet?sig=abc")
+    'https://***@host/x.parquet?***'
+    """
+    scheme, there, rest = path.partition("://")
+    return scheme + there + re.sub(r"\?[^/]*=.*", "?***", re.sub("^[^/]*@", "***@", rest)) if there else path
 
 
 def _files(path: str) -> list[str]:

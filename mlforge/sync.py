@@ -251,7 +251,7 @@ def _absent(store: Store, snapshot: Snapshot, rows: pl.DataFrame, content: Conte
     keys = list(snapshot.record.keys)
     # By text, as online: 123 and "123" are one entity.
     here = rows.select(key_text_expr(key, rows.schema[key]).alias(key) for key in keys)
-    if version == snapshot.delta_version and instant <= as_of:
+    if version == snapshot.delta_version and instant <= as_of and snapshot.record.max_age is None:
         # Within a version, an entity that was visible stays so.
         return here.clear()
     before = store.open(snapshot.feature_name, version)

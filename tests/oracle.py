@@ -49,6 +49,7 @@ def value_at(
     interval: str | None,
     windows: Sequence[str],
     aggregations: Mapping[str, Sequence[str]],
+    available_at: str | None = None,
 ) -> dict[str, Any] | None:
     """The value of a windowed feature (one `Rolling`) at t; None while the entity is not visible.
 
@@ -57,6 +58,8 @@ def value_at(
     """
     end = boundary(t, interval)
     past = [event for event in rows_of(events, entity, timestamp) if instant(event[timestamp]) < end]
+    if available_at is not None:
+        past = [event for event in past if instant(event[available_at]) < end]
     if not past:
         return None
     value = {}
@@ -74,10 +77,12 @@ def value_at(
 
 
 def value_of_timestamped(
-    rows: Iterable[Row], entity: Row, t: int | datetime, *, timestamp: str
+    rows: Iterable[Row], entity: Row, t: int | datetime, *, timestamp: str, max_age: str | None = None
 ) -> dict[str, Any] | None:
-    """The newest row at or before t; of rows at the same time the last in the order of ties."""
+    """The newest row at or before t, while t < its time + max_age; of rows at the same time the last in tie order."""
     past = [row for row in rows_of(rows, entity, timestamp) if instant(row[timestamp]) <= instant(t)]
+    if past and max_age is not None and instant(t) >= instant(past[-1][timestamp]) + duration(max_age):
+        return None
     return without(past[-1], [*entity, timestamp]) if past else None
 
 

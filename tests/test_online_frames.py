@@ -183,7 +183,7 @@ def test_single_columns_are_named_with_their_feature(
         ([":new"], "There is no feature ''"),
         ([3], "3 is no name of a feature"),
         ("spend:new", "features is a list: write features=['spend:new']"),
-        (["spend", "user"], "Column 'a' of feature 'user' is there already: rename it"),
+        (["spend", "user"], "Column 'a' of feature 'user' is there already: say prefix=True"),
         (["visits"], "The entities have no 'shop', which is a key of 'visits'"),
     ],
 )
@@ -211,6 +211,19 @@ def test_what_was_lost_is_not_online_whatever_is_built(tmp_path: Path, redis_sto
     redis_store.clear("user")
     with pytest.raises(RequestError, match="Feature 'user' is not online"):
         get(definitions, ["user"], [{"user_id": "a"}])
+
+
+def test_a_version_that_is_pinned_has_to_be_the_one_that_is_online(
+    tmp_path: Path, redis_store: RedisStore, get: Get
+) -> None:
+    pl.DataFrame({"user_id": ["a"], "f": [1.0]}).write_parquet(tmp_path / "rows.parquet")
+    user = mlf.feature(keys=["user_id"], source=tmp_path / "rows.parquet", name="user")(lambda df: df)
+    definitions = Definitions(features=[user], store=LocalStore(tmp_path / "store"), online_store=redis_store)
+    definitions.build(online=True)
+    asked = [{"user_id": "a"}]
+    assert get(definitions, [mlf.FeatureRef("user", version="1.0.0")], asked)["f"].to_list() == [1.0]
+    with pytest.raises(RequestError, match=r"asked for at version 1\.2\.0, and 1\.0\.0 is online"):
+        get(definitions, mlf.FeatureSet("s", [mlf.FeatureRef("user", version="1.2.0")]), asked)
 
 
 def test_a_store_without_a_status_gives_the_offline_dtypes(tmp_path: Path, get: Get) -> None:

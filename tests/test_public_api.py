@@ -1,5 +1,6 @@
 """What others import and call: names, signatures, and how little an import costs."""
 
+import datetime as dt
 import inspect
 import subprocess
 import sys
@@ -22,6 +23,8 @@ NAMES = {
         "DefinitionError",
         "Definitions",
         "Feature",
+        "FeatureRef",
+        "FeatureSet",
         "MlforgeError",
         "RequestError",
         "Rolling",
@@ -59,6 +62,7 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str], dict[str, Any]]] = [
         {
             **dict.fromkeys(("keys", "source"), NOTHING),
             **dict.fromkeys(("timestamp", "interval", "checks", "description", "name"), None),
+            **dict.fromkeys(("max_age", "available_at"), None),
             **dict.fromkeys(("metrics", "tags", "owners"), ()),
         },
     ),
@@ -69,20 +73,34 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str], dict[str, Any]]] = [
             function,
             ["features"],
             {
-                **dict.fromkeys(("features", "as_of"), None),
-                **dict.fromkeys(("online", "force", "full", "allow_breaking", "dry_run"), False),
+                **dict.fromkeys(("features", "as_of", "start", "end"), None),
+                **dict.fromkeys(("online", "incremental", "force", "full", "allow_breaking", "dry_run"), False),
+                "look_back": "1d",
             },
         )
         for function in (Definitions.build, Definitions.building)
     ),
     (Definitions.verify, ["features"], {"features": None, "as_of": None, "sample": None}),
     (Definitions.status, ["features"], {"features": None}),
+    (Definitions.versions, ["feature"], {"feature": NOTHING}),
+    (Definitions.diff, ["feature", "before", "after"], dict.fromkeys(("feature", "before", "after"), NOTHING)),
+    (Definitions.rollback, ["feature", "version"], {"feature": NOTHING, "version": NOTHING}),
+    (
+        Definitions.vacuum,
+        ["features"],
+        {"features": None, "keep": dt.timedelta(days=30), "pinned": None, "dry_run": False},
+    ),
+    (mlforge.store.Store.open_version, ["feature_name", "version"], {"feature_name": NOTHING, "version": NOTHING}),
     (
         Definitions.get_training_data,
         ["features", "entity_df", "timestamp"],
-        {"features": NOTHING, "entity_df": NOTHING, "timestamp": None},
+        {"features": NOTHING, "entity_df": NOTHING, "timestamp": None, "prefix": False, "lazy": False},
     ),
-    (Definitions.get_online_features, ["features", "entities"], {"features": NOTHING, "entities": NOTHING}),
+    (
+        Definitions.get_online_features,
+        ["features", "entities"],
+        {"features": NOTHING, "entities": NOTHING, "prefix": False},
+    ),
     (
         OnlineStore.write,
         ["feature_name", "entity_keys", "values"],

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import mlforge as mlf
 from mlforge import Definitions
-from mlforge.errors import RequestError
+from mlforge.errors import DataError, DefinitionError, RequestError
 from mlforge.store import LocalStore
 from oracle import agrees, value_at, value_of_snapshot, value_of_timestamped
 
@@ -272,6 +272,64 @@ def test_without_a_timestamp_every_label_gets_the_value_at_as_of(make: Make) -> 
     assert now.get_training_data(["spend"], asked)["amount__sum__7d"].to_list() == [0.0, 0.0]
 
 
+def test_features_references_and_sets_say_the_same(make: Make) -> None:
+    rows = pl.DataFrame({"user_id": ["a"], "x": [1], "y": [2]})
+    user, other = feature("user", rows), feature("other", rows.rename({"x": "p", "y": "q"}))
+    definitions = make(user, other)
+    asked = pl.DataFrame({"user_id": ["a"]})
+    fraud = mlf.FeatureSet("fraud", features=["user:y", mlf.FeatureRef("other", columns=["q"])])
+    for selection, columns in (
+        ([user], ["x", "y"]),
+        ([mlf.FeatureRef("user", columns=["y", "x", "y"])], ["y", "x"]),
+        (fraud, ["y", "q"]),
+        ([fraud, "user:x"], ["y", "x", "q"]),
+        (mlf.FeatureSet("all", [fraud, user, other]), ["x", "y", "p", "q"]),
+    ):
+        assert definitions.get_training_data(selection, asked).columns == ["user_id", *columns]
+    with pytest.raises(DefinitionError, match="features is a list"):
+        mlf.FeatureSet("fraud", features="user")
+    with pytest.raises(RequestError, match="columns is a list"):
+        mlf.FeatureRef("user", columns="x")
+
+
+def test_columns_of_the_same_name_get_their_features_as_a_prefix(make: Make) -> None:
+    definitions = make(feature("spend", EVENTS, **SPEND), feature("again", EVENTS, **SPEND))
+    frame = definitions.get_training_data(["spend", "again"], labels(["a"], [START]), "label_time", prefix=True)
+    assert frame.columns == ["user_id", "label_time", "spend__amount__sum__7d", "again__amount__sum__7d"]
+
+
+def test_a_version_can_be_pinned(make: Make) -> None:
+    source = Frame(EVENTS)
+    spend = mlf.feature(keys=["user_id"], source=source, name="spend", **SPEND)(same)
+    definitions = make(spend)
+    source.frame = EVENTS.with_columns(pl.col("amount") * 10)
+    (report,) = definitions.build()
+    assert report.version == "1.0.1"
+    asked = labels(["a"], [START + 3 * DAY])
+    for version, value in (("1.0.0", 3.0), ("1.0.1", 30.0), (None, 30.0)):
+        reference = mlf.FeatureRef("spend", version=version)
+        frame = definitions.get_training_data([reference], asked, "label_time")
+        assert frame["amount__sum__7d"].to_list() == [value]
+    with pytest.raises(RequestError, match=r"1\.0\.7"):
+        definitions.get_training_data([mlf.FeatureRef("spend", version="1.0.7")], asked, "label_time")
+
+
+def test_labels_may_be_lazy_or_a_file_and_the_result_lazy(make: Make, tmp_path: Path) -> None:
+    definitions = make(feature("spend", EVENTS, **SPEND))
+    asked = labels(["b", "a", "zoe"], [START + DAY, START + 3 * DAY, START])
+    asked.write_parquet(tmp_path / "labels.parquet")
+    wanted = definitions.get_training_data(["spend"], asked, "label_time")
+    given: list[Any] = [asked.lazy(), tmp_path / "labels.parquet", str(tmp_path / "labels.parquet")]
+    for each in given:
+        assert definitions.get_training_data(["spend"], each, "label_time").equals(wanted)
+        lazy = definitions.get_training_data(["spend"], each, "label_time", lazy=True)
+        assert isinstance(lazy, pl.LazyFrame)
+        assert lazy.collect().equals(wanted)
+    assert lazy.select("amount__sum__7d").collect().height == 3
+    with pytest.raises(DataError, match="does not exist"):
+        definitions.get_training_data(["spend"], "nowhere.parquet", "label_time")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -286,7 +344,8 @@ def test_without_a_timestamp_every_label_gets_the_value_at_as_of(make: Make) -> 
             "Column 'amount__sum__7d' of feature 'spend' is in the labels or another feature already",
         ),
         ({"features": ["spend", "again"]}, "Column 'amount__sum__7d' of feature 'again' is in the labels or another"),
-        ({"entity_df": EVENTS.lazy()}, "The labels are LazyFrame, not a polars.DataFrame"),
+        ({"features": ["spend", mlf.FeatureRef("spend", version="1.0.0")]}, "'spend' is asked for at two versions"),
+        ({"features": [7]}, "7 is no name of a feature"),
         ({"entity_df": [{"user_id": "a"}]}, "The labels are list, not a polars.DataFrame"),
     ],
 )  # fmt: skip

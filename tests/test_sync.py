@@ -304,11 +304,12 @@ def test_without_an_instant_time_never_goes_back(shop: Shop) -> None:
 def test_an_older_version_is_refused_unless_forced(shop: Shop) -> None:
     shop.sync(5)
     shutil.copytree(shop.folder / "store", shop.folder / "older")
+    shutil.copy2(shop.folder / "events.parquet", shop.folder / "older.parquet")
     shop.events({"ann": [4.0]})
     shop.sync(5)
     shutil.rmtree(shop.folder / "store")
     shutil.copytree(shop.folder / "older", shop.folder / "store")
-    shop.events({user: [float(day)] for day, user in enumerate(USERS)})
+    shutil.copy2(shop.folder / "older.parquet", shop.folder / "events.parquet")
     report = shop.sync(5)
     assert (report.mode, report.version) == ("stale", "1.0.1")
     assert "version 1.0.1 is online, which is later than 1.0.0" in report.reason

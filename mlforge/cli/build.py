@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App
 
-from mlforge.cli import output
+from mlforge.cli import output, verdicts
 
 if TYPE_CHECKING:
     from mlforge.build import BuildReport
@@ -15,7 +15,9 @@ EXAMPLES = """Examples:
   mlforge build
   mlforge build --features user_spend,store_sales --online
   mlforge build --online --as-of 2018-01-02T00:00:00Z
-  mlforge build --online --dry-run"""
+  mlforge build --online --dry-run
+  mlforge build --start 2018-01-01 --end 2018-01-02
+  mlforge build --incremental --look-back 3d --online"""
 
 
 def register(app: App) -> None:
@@ -28,6 +30,10 @@ def build(
     features: list[str] | None = None,
     online: bool = False,
     as_of: str | None = None,
+    start: str | None = None,
+    end: str | None = None,
+    incremental: bool = False,
+    look_back: str = "1d",
     force: bool = False,
     full: bool = False,
     allow_breaking: bool = False,
@@ -46,6 +52,10 @@ def build(
         online: Sync the online store as well.
         as_of: The instant whose values go online, in ISO 8601 (UTC unless it says otherwise); by default the as_of
             of the Definitions, or else now.
+        start: Only events from this instant on are new or have changed; reads and replaces no more than that needs.
+        end: Only events before this instant are.
+        incremental: Only events that are at most --look-back earlier than the last one that was built are new.
+        look_back: How late events may come, as in 3d.
         force: Compute even where neither the data nor the definition has changed; online, go back to an earlier
             version or instant, or take over what another project has written.
         full: Write every entity online, not only those whose values differ.
@@ -68,11 +78,15 @@ def build(
         if not online and (given := [name for name, there in options.items() if there]):
             raise RequestError(f"--{given[0]} is about what goes online: write --online as well.")
         defs = loader.find(definitions)
-        names = output.names(features) or list(defs.features)
+        names = [feature.name for feature in defs.in_order(output.names(features) or None)]
         building = defs.building(
             names,
             online=online,
             as_of=as_of,
+            start=start,
+            end=end,
+            incremental=incremental,
+            look_back=look_back,
             force=force,
             full=full,
             allow_breaking=allow_breaking,
@@ -96,18 +110,9 @@ def build(
 
 def _render(reports: "list[BuildReport]", *, json: bool) -> None:
     if json:
-        output.write_json([_plain(report) for report in reports])
+        output.write_json([verdicts.plain(report) for report in reports])
     elif reports:
         _table(reports)
-
-
-def _plain(report: "BuildReport") -> dict[str, object]:
-    from dataclasses import asdict
-
-    plain = asdict(report)
-    for check, result in zip(plain["checks"], report.checks, strict=True):
-        check["passed"] = result.passed
-    return plain
 
 
 def _table(reports: "list[BuildReport]") -> None:
@@ -128,15 +133,15 @@ def _table(reports: "list[BuildReport]") -> None:
     if dry:
         output.write("Nothing was built or written: this is what a sync would do.")
     for report in reports:
+        if report.reason:
+            output.write(f"{report.feature}: all of it was built, since {report.reason}.")
+        elif report.events is not None:
+            end = "on" if report.events.end is None else f"to {output.moment(report.events.end)}"
+            output.write(f"{report.feature}: events from {output.moment(report.events.start)} {end}.")
         if report.online is not None:
             _remarks(report.feature, report.online)
-        for check in report.checks:
-            if not check.passed:
-                examples = "; ".join(str(dict(example)) for example in check.examples)
-                output.write(
-                    f"{report.feature}: the check {check.name!r} failed for {check.failed:,} of {check.rows:,} rows "
-                    f"(severity {check.severity}), such as {examples}"
-                )
+        for line in verdicts.failures(report.feature, report.checks):
+            output.write(line)
 
 
 def _remarks(feature: str, online: "SyncReport") -> None:
@@ -157,7 +162,7 @@ def _row(report: "BuildReport") -> dict[str, str]:
         "version": report.version,
         "rows": f"{report.rows:,}",
         "left out": f"{report.left_out:,}",
-        "checks": _verdict(report),
+        "checks": verdicts.summary(report.checks),
         "online": online.mode if online else "-",
         "written": f"{online.written:,}" if online else "-",
         "removed": f"{online.deleted:,}" if online else "-",
@@ -165,10 +170,3 @@ def _row(report: "BuildReport") -> dict[str, str]:
         "as of": output.moment(online.as_of) if online else "-",
         "seconds": f"{report.seconds:.1f}",
     }
-
-
-def _verdict(report: "BuildReport") -> str:
-    if not report.checks:
-        return "-"
-    failed = sum(not check.passed for check in report.checks)
-    return f"{len(report.checks) - failed} passed" + (f", {failed} failed" if failed else "")

@@ -1,76 +1,96 @@
 """`mlforge list`: what there is."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import App
 
 from mlforge.cli import output
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from mlforge.core import Definitions
     from mlforge.features import Feature
+    from mlforge.source import Source
 
 EXAMPLES = """Examples:
   mlforge list
-  mlforge list --json"""
+  mlforge list sources
+  mlforge list entities --json"""
 
 
 def register(app: App) -> None:
     """Adds the command."""
-    app.command(list_features, name="list", help_epilogue=EXAMPLES)
+    app.command(list_, name="list", help_epilogue=EXAMPLES)
 
 
-def list_features(*, definitions: str | None = None, json: bool = False) -> int:
-    """List the features: their keys, times, windows and source, and the version that is built.
+def list_(
+    what: Literal["features", "sources", "entities"] = "features",
+    /,
+    *,
+    definitions: str | None = None,
+    json: bool = False,
+) -> int:
+    """List the features, the sources that they read, or the entities that they are about.
+
+    Features are shown with their keys, times, windows and source, and the version that is built; sources with whether
+    they are there; entities as the columns that name them.
 
     Args:
+        what: features, sources or entities.
         definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
             [tool.mlforge], or else ./definitions.py.
         json: Print one JSON array.
     """
     with output.working("loading the definitions"):
-        from mlforge import loader
+        from mlforge import describe, loader
 
         defs = loader.find(definitions)
-        found = [_describe(defs, feature) for feature in defs.features.values()]
+        features = defs.features.values()
+        found: list[dict[str, Any]] = []
+        if what == "features":
+            found = [_listed(defs, feature) for feature in features]
+        elif what == "sources":
+            found = [_source(source, read_by) for source, read_by in describe.readers(features)]
+        else:
+            found = [{"keys": keys, "features": having} for keys, having in describe.entities(features)]
     if json:
         output.write_json(found)
     elif not found:
-        output.write(f"{defs.name} has no features.")
+        output.write(f"{defs.name} has no {what}.")
+    elif what == "features":
+        output.write("\n\n".join(map(block, found)))
     else:
-        output.write("\n\n".join(map(_block, found)))
+        rows = [_row(each) for each in found]
+        output.write_table(dict.fromkeys(rows[0], "left"), [list(row.values()) for row in rows])
     return 0
 
 
-def _describe(defs: "Definitions", feature: "Feature") -> dict[str, Any]:
-    snapshot = defs.store.open(feature.name)
-    columns = [made.name for made in feature.outputs]
-    if not columns and snapshot is not None:
-        columns = list(snapshot.value_schema)
-    aggregations = {column: list(names) for metric in feature.metrics for column, names in metric.aggregations.items()}
+def definition(feature: "Feature", version: str | None, stored: "Iterable[str]" = ()) -> dict[str, Any]:
+    """A feature as it is listed: with the version that is built, and the stored columns where there are no metrics."""
+    aggregations: dict[str, list[str]] = {}
+    for made in feature.outputs:
+        names = aggregations.setdefault(made.column, [])
+        names += [made.aggregation] if made.aggregation not in names else []
     return {
         "feature": feature.name,
-        "version": None if snapshot is None else snapshot.version,
+        "version": version,
         "keys": list(feature.keys),
         "timestamp": feature.timestamp,
         "interval": feature.interval,
-        "windows": list(dict.fromkeys(window for metric in feature.metrics for window in metric.windows)),
+        "windows": list(dict.fromkeys(made.window for made in feature.outputs)),
         "aggregations": aggregations,
-        "columns": columns,
-        "source": _source(feature),
+        "columns": [made.name for made in feature.outputs] or list(stored),
+        "max_age": feature.max_age,
+        "available_at": feature.available_at,
+        "source": _paths(feature.source),
         "description": feature.description,
         "tags": list(feature.tags),
         "owners": list(feature.owners),
     }
 
 
-def _source(feature: "Feature") -> list[str]:
-    from mlforge.source import FileSource
-
-    return list(feature.source.paths) if isinstance(feature.source, FileSource) else [repr(feature.source)]
-
-
-def _block(feature: dict[str, Any]) -> str:
+def block(feature: "Mapping[str, Any]", more: "Mapping[str, str] | None" = None) -> str:
     """A feature as a few lines: with its source and columns it is too wide for a row of a table."""
     aggregated = [f"{column}: {', '.join(names)}" for column, names in feature["aggregations"].items()]
     lines = {
@@ -79,10 +99,49 @@ def _block(feature: dict[str, Any]) -> str:
         "time": feature["timestamp"] or "none: a snapshot",
         "interval": feature["interval"],
         "windows": ", ".join(feature["windows"]),
+        "known at": feature["available_at"],
+        "holds for": feature["max_age"],
         "columns": "; ".join(aggregated) or ", ".join(feature["columns"]),
         "source": ", ".join(feature["source"]),
         "tags": ", ".join(feature["tags"]),
         "owners": ", ".join(feature["owners"]),
+        **(more or {}),
     }
     head = f"{feature['feature']}  {feature['version'] or 'not built'}"
     return "\n".join([head, *(f"  {f'{name:<10}' if name else ''}{text}" for name, text in lines.items() if text)])
+
+
+def _listed(defs: "Definitions", feature: "Feature") -> dict[str, Any]:
+    snapshot = defs.store.open(feature.name)
+    return (
+        definition(feature, None) if snapshot is None else definition(feature, snapshot.version, snapshot.value_schema)
+    )
+
+
+def _paths(source: "Source | Feature") -> list[str]:
+    from mlforge.describe import describe_source
+    from mlforge.features import Feature
+
+    if isinstance(source, Feature):
+        return [f"feature {source.name}"]
+    described = describe_source(source)
+    return list(described.get("paths", [described["type"]]))
+
+
+def _source(source: "Source", read_by: list[str]) -> dict[str, Any]:
+    """A source, and whether it is there: None where that cannot be told without reading it."""
+    from mlforge.errors import DataError
+
+    problem = None
+    try:
+        there = True if source.fingerprint() is not None else None
+    except DataError as error:
+        there, problem = False, str(error)
+    return {"source": _paths(source), "features": read_by, "there": there, "problem": problem}
+
+
+def _row(each: dict[str, Any]) -> dict[str, str]:
+    row = {name: ", ".join(value) for name, value in each.items() if isinstance(value, list)}
+    if "there" in each:
+        row["there"] = each["problem"] or ("yes" if each["there"] else "not looked at")
+    return row

@@ -8,6 +8,9 @@ from cyclopts import App
 from mlforge.cli import output
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlforge.features import Feature
     from mlforge.online import OnlineStore, Status
 
 READ_EXAMPLES = """Examples:
@@ -43,12 +46,12 @@ def read(
         values = store.read(feature_name=feature, entity_keys=keys)
         status = store.status(feature)
     if json:
-        output.write_json({"feature": feature, "entity": keys, "values": values, **_account(status)})
+        output.write_json({"feature": feature, "entity": keys, "values": values, **account(status)})
     elif values is None:
-        output.write(f"{feature} has nothing online for {_shown(keys)}. {_hint(feature, store, status)}")
+        output.write(f"{feature} has nothing online for {shown(keys)}. {hint(feature, store, status)}")
     else:
-        output.write_table({feature: "left", _shown(keys): "right"}, [[k, _text(v)] for k, v in values.items()])
-        output.write(_hint(feature, store, status))
+        output.write_table({feature: "left", shown(keys): "right"}, [[k, text(v)] for k, v in values.items()])
+        output.write(hint(feature, store, status))
     return 1 if values is None else 0
 
 
@@ -87,30 +90,41 @@ def key(
     return 0
 
 
-def _asked(feature: str, entity: tuple[str, ...], definitions: str | None) -> "tuple[OnlineStore, dict[str, str]]":
-    """The online store and the entity keys; text is right for them, since 123 and "123" are one."""
-    from mlforge import loader
+def entity_keys(feature: "Feature", entity: tuple[str, ...]) -> dict[str, str]:
+    """The keys of an entity as they are typed; text is right for them, since 123 and "123" are one.
+
+    Raises:
+        RequestError: They are not those of the feature.
+    """
     from mlforge.errors import RequestError
 
-    defs = loader.find(definitions)
-    keys = defs.feature(feature).keys
-    wanted = f"feature {feature!r} is keyed by {', '.join(keys)}, as in {' '.join(f'{k}=...' for k in keys)}"
+    name, keys = feature.name, feature.keys
+    wanted = f"feature {name!r} is keyed by {', '.join(keys)}, as in {' '.join(f'{k}=...' for k in keys)}"
     given: dict[str, str] = {}
     for part in entity:
-        name, equals, value = part.partition("=")
+        key, equals, value = part.partition("=")
         if not equals:
             raise RequestError(f"{part!r} is no entity key: {wanted}")
-        if name not in keys:
-            raise RequestError(f"There is no key {name!r}: {wanted}")
-        if name in given:
-            raise RequestError(f"The key {name!r} is there twice: {wanted}")
-        given[name] = value
-    if missing := [name for name in keys if name not in given]:
+        if key not in keys:
+            raise RequestError(f"There is no key {key!r}: {wanted}")
+        if key in given:
+            raise RequestError(f"The key {key!r} is there twice: {wanted}")
+        given[key] = value
+    if missing := [key for key in keys if key not in given]:
         raise RequestError(f"The key {missing[0]!r} is missing: {wanted}")
-    return defs.require_online_store(), {name: given[name] for name in keys}
+    return {key: given[key] for key in keys}
 
 
-def _account(status: "Status | None") -> dict[str, Any]:
+def _asked(feature: str, entity: tuple[str, ...], definitions: str | None) -> "tuple[OnlineStore, dict[str, str]]":
+    from mlforge import loader
+
+    defs = loader.find(definitions)
+    keys = entity_keys(defs.feature(feature), entity)
+    return defs.require_online_store(), keys
+
+
+def account(status: "Status | None") -> dict[str, Any]:
+    """What a status says that is online, for programs."""
     content = status if status is not None and status.synced else None
     return {
         "version": None if content is None else content.version,
@@ -119,7 +133,7 @@ def _account(status: "Status | None") -> dict[str, Any]:
     }
 
 
-def _hint(feature: str, store: "OnlineStore", status: "Status | None") -> str:
+def hint(feature: str, store: "OnlineStore", status: "Status | None") -> str:
     """What the store says about its content as a whole."""
     from mlforge.online import OnlineStore
 
@@ -135,9 +149,11 @@ def _hint(feature: str, store: "OnlineStore", status: "Status | None") -> str:
     return f"It holds {version}{', written to by hand since' if status.state == 'dirty' else ''}."
 
 
-def _shown(keys: dict[str, str]) -> str:
+def shown(keys: "Mapping[str, str]") -> str:
+    """An entity as it is typed."""
     return " ".join(f"{name}={value}" for name, value in keys.items())
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """A value for people."""
     return "null" if value is None else str(value)

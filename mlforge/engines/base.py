@@ -47,13 +47,14 @@ def require_columns(feature: Feature, schema: pl.Schema) -> None:
     roles = {
         "key column": feature.keys,
         "timestamp": [feature.timestamp] if feature.timestamp else [],
+        "time of availability": [feature.available_at] if feature.available_at else [],
         "aggregated column": aggregated,
     }
     for role, names in roles.items():
         for name in names:
             if name not in schema:
                 raise DefinitionError(f"Feature {feature.name!r}: the {role} {name!r} is missing; {returned}.")
-    rest = [name for name in schema if name not in {*feature.keys, feature.timestamp}]
+    rest = [name for name in schema if name not in {*feature.keys, feature.timestamp, feature.available_at}]
     if feature.metrics and (loose := sorted(set(rest) - set(aggregated))):
         raise DefinitionError(
             f"Feature {feature.name!r}: column {loose[0]!r} is not aggregated, so it has no value at an instant: "
@@ -77,11 +78,17 @@ def require_dtypes(feature: Feature, schema: pl.Schema) -> None:
                 f"Feature {feature.name!r}: the key column {key!r} is {schema[key]}: a key is a string, an integer, a "
                 f"Boolean, a date or a datetime, so cast it in the function, as in .cast(pl.Int64)."
             )
-    if feature.timestamp and schema[feature.timestamp] not in (pl.Datetime, pl.Date):
-        raise DataError(
-            f"Feature {feature.name!r}: the timestamp {feature.timestamp!r} is {schema[feature.timestamp]}, not a "
-            f"datetime or date: convert it in the function, as in .str.to_datetime() or pl.from_epoch(...)."
-        )
+    for time in times(feature):
+        if schema[time] not in (pl.Datetime, pl.Date):
+            raise DataError(
+                f"Feature {feature.name!r}: the timestamp {time!r} is {schema[time]}, not a datetime or date: convert "
+                f"it in the function, as in .str.to_datetime() or pl.from_epoch(...)."
+            )
+
+
+def times(feature: Feature) -> list[str]:
+    """The columns that hold instants: the timestamp, and when an event is known, where these are there."""
+    return [name for name in (feature.timestamp, feature.available_at) if name is not None]
 
 
 def require_years(feature: Feature, events: pl.DataFrame) -> None:
@@ -90,19 +97,20 @@ def require_years(feature: Feature, events: pl.DataFrame) -> None:
     Raises:
         DataError: Some are before 1900 or after 2200; the message shows three.
     """
-    # As integers: Polars has no year for instants far out, and panics when asked to write them.
-    times = events[feature.timestamp or ""]
-    if times.dtype == pl.Date:
-        times = times.cast(pl.Int32).cast(pl.Int64).clip(-FAR, FAR) * MICROSECONDS["d"]
-    times = times.to_physical()
-    first, end = (_since_epoch(datetime(year, 1, 1, tzinfo=UTC)) for year in (FIRST_YEAR, LAST_YEAR + 1))
-    strange = times.filter(~times.is_between(first, end, closed="left"))
-    if len(strange):
-        some = ", ".join(map(_shown, strange.head(3)))
-        raise DataError(
-            f"Feature {feature.name!r}: {len(strange)} events are not between the years {FIRST_YEAR} and {LAST_YEAR} "
-            f"({some}): is the unit of {feature.timestamp!r} seconds, milliseconds or microseconds?"
-        )
+    for column in times(feature):
+        # As integers: Polars has no year for instants far out, and panics when asked to write them.
+        found = events[column]
+        if found.dtype == pl.Date:
+            found = found.cast(pl.Int32).cast(pl.Int64).clip(-FAR, FAR) * MICROSECONDS["d"]
+        found = found.to_physical()
+        first, end = (_since_epoch(datetime(year, 1, 1, tzinfo=UTC)) for year in (FIRST_YEAR, LAST_YEAR + 1))
+        strange = found.filter(~found.is_between(first, end, closed="left"))
+        if len(strange):
+            some = ", ".join(map(_shown, strange.head(3)))
+            raise DataError(
+                f"Feature {feature.name!r}: {len(strange)} events are not between the years {FIRST_YEAR} and "
+                f"{LAST_YEAR} ({some}): is the unit of {column!r} seconds, milliseconds or microseconds?"
+            )
 
 
 def require_unique_keys(feature: Feature, rows: pl.DataFrame) -> None:

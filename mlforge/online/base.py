@@ -43,12 +43,14 @@ class Found:
         schema: The value columns and their offline dtypes; None if the store does not know them.
         settled: Whether all values have that schema; False while a sync rewrites them, so that some may still have
             the columns of the version before.
+        version: The version of the feature that is there; None if the store does not know.
         absent: Whether the store keeps account, and nothing was ever put there.
     """
 
     rows: Sequence[dict[str, Any] | None]
     schema: Mapping[str, pl.DataType] | None
     settled: bool = True
+    version: str | None = None
     absent: bool = False
 
 
@@ -201,6 +203,7 @@ class OnlineStore(ABC):
                 rows=rows[name],
                 schema=status.schema if status is not None and status.synced else None,
                 settled=status is None or status.state != "writing",
+                version=status.version if status is not None and status.synced else None,
             )
         return found
 

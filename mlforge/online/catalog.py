@@ -27,7 +27,7 @@ Values = dict[str, Any] | None
 # For every feature the columns by which entities were asked for that are not there.
 Missed = Mapping[str, set[frozenset[str]]]
 # Of a status, what reads need.
-FIELDS = ("key_columns", "schema", "state")
+FIELDS = ("key_columns", "schema", "state", "version")
 # For how long what is known of a feature is enough to say that an entity is not there.
 KNOWN_SECONDS = 60.0
 
@@ -48,12 +48,14 @@ class Known:
         key_columns: The entity key columns.
         schema: The value columns and their offline dtypes; None where no sync ever wrote the feature.
         settled: Whether all values have that schema.
+        version: The version of the feature that is there; None where no sync ever wrote it.
     """
 
     read_at: float
     key_columns: frozenset[str]
     schema: Mapping[str, pl.DataType] | None
     settled: bool
+    version: str | None
 
 
 class Catalog:
@@ -113,6 +115,7 @@ class Catalog:
                 rows=list(islice(rows, frame.height)),
                 schema=None if known is None else known.schema,
                 settled=known is None or known.settled,
+                version=None if known is None else known.version,
                 absent=known is None,
             )
         self._require({name: {frozenset(requests[name].columns)} for name in features if None in found[name].rows})
@@ -141,12 +144,18 @@ class Catalog:
 
     def _note(self, features: Sequence[str], statuses: Sequence[Sequence[Payload]]) -> None:
         now = time.monotonic()
-        for name, (key_columns, schema, state) in zip(features, statuses, strict=True):
+        for name, (key_columns, schema, state, version) in zip(features, statuses, strict=True):
             if key_columns is None:
                 self.forget(name)
             else:
                 columns, dtypes = _parsed(status_key(self._prefix, name), key_columns, schema)
-                self._known[name] = Known(read_at=now, key_columns=columns, schema=dtypes, settled=state != b"writing")
+                self._known[name] = Known(
+                    read_at=now,
+                    key_columns=columns,
+                    schema=dtypes,
+                    settled=state != b"writing",
+                    version=None if version is None else version.decode(errors="replace"),
+                )
 
     def _require(self, missed: Missed) -> None:
         for name, asked in missed.items():

@@ -1,15 +1,18 @@
 """The offline store: one Delta table per feature, opened at a version and committed against exactly that version."""
 
+import difflib
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from glob import escape
 from typing import Any
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from mlforge.delta import Table
-from mlforge.errors import StoreError
+from mlforge.delta import Table, one_line
+from mlforge.errors import RequestError, StoreError
+from mlforge.store.history import Version, newest_record, versions
 from mlforge.store.record import BuildRecord
 from mlforge.store.snapshot import MONTH, Snapshot, month_expr
 
@@ -21,15 +24,9 @@ class ConflictError(StoreError):
     """Somebody else committed to the table since it was opened; nothing was written."""
 
 
-def _newest_record(table: DeltaTable) -> BuildRecord | None:
-    """The newest of mlforge's commits up to the table's version; others, such as an OPTIMIZE, may have come after."""
-    commits = table.version() + 1
-    for limit in (min(10, commits), commits):
-        # delta-rs gives that many up to the version it loaded, and before these all that came later.
-        for commit in table.history(limit)[-limit:]:
-            if (record := BuildRecord.from_commit(commit)) is not None:
-                return record
-    return None
+def _commit(record: BuildRecord) -> CommitProperties:
+    # With no retries delta-rs never rebases: a commit that others have overtaken fails instead of mixing rows.
+    return CommitProperties(custom_metadata=record.to_metadata(), max_commit_retries=0)
 
 
 class Store:
@@ -65,16 +62,73 @@ class Store:
         try:
             options = self._storage_options or None
             table = Table(self._address(feature_name), version=version, storage_options=options)
-            record = _newest_record(table)
+            record = newest_record(table)
         except TableNotFoundError:
             return None
         except (DeltaError, OSError, StoreError) as error:
-            raise StoreError(f"The table {uri!r} of feature {feature_name!r} cannot be read: {error}") from error
+            raise self._unreadable(feature_name, error) from error
         if record is None:
             raise StoreError(
                 f"{uri!r} is a Delta table that mlforge did not write: move it, or use another store path."
             )
         return self._snapshot(feature_name, table, record)
+
+    def require(self, feature_name: str) -> Snapshot:
+        """A feature's table at its newest version.
+
+        Raises:
+            RequestError: The feature has not been built.
+            StoreError: As for `open`.
+        """
+        snapshot = self.open(feature_name)
+        if snapshot is None:
+            hint = ""
+            if self._has_files(feature_name):
+                hint = (
+                    f" Its folder {self.table_uri(feature_name)!r} has files and no log, as a first build that was "
+                    f"killed leaves it; if the log was lost, restore _delta_log from a copy instead."
+                )
+            raise RequestError(
+                f"Feature {feature_name!r} has not been built: run `mlforge build --features {feature_name}`.{hint}"
+            )
+        return snapshot
+
+    def versions(self, feature_name: str) -> list[Version]:
+        """The versions of a feature, the newest first: every commit to its table, also those of others.
+
+        Raises:
+            RequestError: The feature has not been built.
+            StoreError: The table is damaged or cannot be read.
+        """
+        table = self.require(feature_name).table
+        try:
+            return versions(table)
+        except (DeltaError, OSError, StoreError) as error:
+            raise self._unreadable(feature_name, error) from error
+
+    def open_version(self, feature_name: str, version: str) -> Snapshot:
+        """A feature's table at a version; where its files were vacuumed, it opens, and reading it is an error.
+
+        Args:
+            feature_name: The feature.
+            version: MAJOR.MINOR.PATCH.
+
+        Raises:
+            RequestError: The feature has not been built, or has no such version; the message names some near it.
+            StoreError: The table is damaged or cannot be read.
+        """
+        known = {each.version: each.delta_version for each in reversed(self.versions(feature_name))}
+        if version not in known:
+            newest_first = list(known)[::-1]
+            near = difflib.get_close_matches(str(version), newest_first, n=3) or newest_first[:3]
+            raise RequestError(
+                f"Feature {feature_name!r} has no version {version!r}; there is {', '.join(map(repr, near))}, and "
+                f"`mlforge versions {feature_name}` shows all."
+            )
+        snapshot = self.open(feature_name, known[version])
+        if snapshot is None:
+            raise StoreError(f"The table {self.table_uri(feature_name)!r} of feature {feature_name!r} has gone away.")
+        return snapshot
 
     def replace(
         self,
@@ -91,7 +145,8 @@ class Store:
             rows: What `Computed.rows` describes.
             record: The commit's metadata.
             onto: The version that the rows were made for: the commit is the next one or none. None: no table yet.
-            months: The months in which the rows differ from those of `onto`: the others keep their files. None: all.
+            months: The months in which the rows differ from those of `onto`: the others keep their files. None: all. No
+                months: only the metadata are new.
 
         Returns:
             The table at the new version.
@@ -101,38 +156,84 @@ class Store:
             StoreError: The location cannot be written.
         """
         uri = self.table_uri(feature_name)
-        # With no retries delta-rs never rebases: a commit that others have overtaken fails instead of mixing rows.
-        commit = CommitProperties(custom_metadata=record.to_metadata(), max_commit_retries=0)
         version = 0 if onto is None else onto.delta_version
         options = self._storage_options or None
         # Loaded anew: a write moves the table that it is given on to the version that it makes.
         address = self._address(feature_name)
-        target = address if onto is None else Table(address, version=version, storage_options=options)
+        table = None if onto is None else Table(address, version=version, storage_options=options)
         written = rows.with_columns(month_expr(record.timestamp).alias(MONTH))
         shared: dict[str, Any] = {
             "partition_by": [MONTH],
             "configuration": KEEP_HISTORY,
             "storage_options": options,
-            "commit_properties": commit,
+            "commit_properties": _commit(record),
         }
         try:
-            if onto is None:
-                write_deltalake(target, written, mode="error", **shared)
-            elif months:
+            if table is None:
+                write_deltalake(address, written, mode="error", **shared)
+            elif months is not None and not months:
+                table.create_write_transaction([], "append", table.schema(), [MONTH], commit_properties=_commit(record))
+            elif months is not None:
                 written = written.filter(pl.col(MONTH).is_in(list(months)))
                 named = ", ".join(f"'{month}'" for month in sorted(months))
-                write_deltalake(target, written, mode="overwrite", predicate=f"{MONTH} IN ({named})", **shared)
+                write_deltalake(table, written, mode="overwrite", predicate=f"{MONTH} IN ({named})", **shared)
             else:
-                write_deltalake(target, written, mode="overwrite", schema_mode="overwrite", **shared)
+                write_deltalake(table, written, mode="overwrite", schema_mode="overwrite", **shared)
         except CommitFailedError as error:
             raise ConflictError(f"Somebody else committed to {uri!r} at the same time.") from error
         except (DeltaError, OSError) as error:
             if onto is None and DeltaTable.is_deltatable(address, options):
                 raise ConflictError(f"Somebody else made {uri!r} at the same time.") from error
-            raise StoreError(f"The table {uri!r} of feature {feature_name!r} cannot be written: {error}") from error
-        made = 0 if onto is None else version + 1
-        table = Table(address, version=made, storage_options=options)
-        return self._snapshot(feature_name, table, record)
+            raise StoreError(
+                f"The table {uri!r} of feature {feature_name!r} cannot be written: {one_line(error)}"
+            ) from error
+        made = Table(address, version=0 if onto is None else version + 1, storage_options=options)
+        return self._snapshot(feature_name, made, record)
+
+    def restore(self, earlier: Snapshot, record: BuildRecord, onto: Snapshot) -> Snapshot:
+        """Makes the next version of a table of the files of an earlier one, unless somebody was faster.
+
+        Args:
+            earlier: The version whose rows and columns come back.
+            record: The commit's metadata.
+            onto: The newest version: the commit is the next one or none.
+
+        Returns:
+            The table at the new version.
+
+        Raises:
+            ConflictError: There is a newer version than `onto`; the table is as it was.
+            StoreError: A file of the earlier version is gone, or the location cannot be written.
+        """
+        name, uri = onto.feature_name, onto.location
+        address, options = self._address(name), self._storage_options or None
+        table = Table(address, version=onto.delta_version, storage_options=options)
+        try:
+            table.restore(earlier.delta_version, commit_properties=_commit(record))
+        except CommitFailedError as error:
+            raise ConflictError(f"Somebody else committed to {uri!r} at the same time.") from error
+        except (DeltaError, OSError) as error:
+            raise StoreError(f"The table {uri!r} of feature {name!r} cannot be written: {one_line(error)}") from error
+        made = Table(address, version=onto.delta_version + 1, storage_options=options)
+        return self._snapshot(name, made, record)
+
+    def sizes(self, feature_name: str) -> dict[str, int]:
+        """The files that versions of a table have, and how many bytes each has, whether or not they are still there."""
+        log = f"{escape(self.table_uri(feature_name))}/_delta_log/*.json"
+        schema = {"add": pl.Struct({"path": pl.String, "size": pl.Int64})}
+        added = pl.scan_ndjson(log, schema=schema, storage_options=self._storage_options or None)
+        return dict(added.select(pl.col("add").struct.unnest()).drop_nulls().collect().iter_rows())
+
+    def _has_files(self, feature_name: str) -> bool:
+        """Whether there are files where a table would be."""
+        return False
+
+    def _unreadable(self, feature_name: str, error: Exception) -> StoreError:
+        return StoreError(
+            f"The table {self.table_uri(feature_name)!r} of feature {feature_name!r} cannot be read: "
+            f"{one_line(error).rstrip('.')}. If its log is damaged, restore it from a copy, or delete the whole folder "
+            f"and build the feature again."
+        )
 
     def _snapshot(self, feature_name: str, table: DeltaTable, record: BuildRecord) -> Snapshot:
         return Snapshot(

@@ -31,6 +31,14 @@ class LocalStore(Store):
     def _address(self, feature_name: str) -> str:
         return f"{self._uri}/{feature_name}"
 
+    def sizes(self, feature_name: str) -> dict[str, int]:
+        """The files in the folder of a table, and how many bytes each has."""
+        folder = self.path / feature_name
+        return {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*.parquet")}
+
+    def _has_files(self, feature_name: str) -> bool:
+        return next((self.path / feature_name).rglob("*.parquet"), None) is not None
+
     @contextmanager
     def building(self, feature_name: str) -> Generator[None]:
         """Builds of one feature on one machine take turns, by a file lock that ends with its process."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from mlforge.errors import StoreError
 
+Kind = Literal["full", "partial", "rollback"]
 FORMAT = 1
 FIELD = "mlforge"
 
@@ -16,18 +17,24 @@ class BuildRecord:
     """The metadata of a commit, one JSON object in the field `mlforge` of the Delta commit's info.
 
     Attributes:
-        kind: `"full"`: the rows of the whole source.
+        kind: `"full"`: the rows of the whole source; `"partial"`: those that some events of it can change, the others
+            as they were; `"rollback"`: those of an earlier version, whose definition and fingerprint these are.
         major: Counts the times a column went away or changed its type, from 1.
         minor: Counts, from 0, the times columns were added or the definition changed since.
         base: The Delta version that began this MAJOR.MINOR.
         definition_hash: What decides the values, as a text.
-        fingerprint: The source's fingerprint; None where it could not be told or changed during the read.
+        fingerprint: The source's fingerprint; None where it could not be told, or changed during the read, or where
+            only some events were built.
         keys: The entity key columns.
         timestamp: The column with the instant from when on a row holds; None for a snapshot.
         rows: How many rows the table holds.
+        max_age: For how many microseconds a row holds; None: until the next one.
+        left: The Delta version that rollbacks have left last: what was built then is not to be built again unless its
+            data or definition change. None where this is no rollback.
+        restored: The version that a rollback has brought back, MAJOR.MINOR.PATCH.
     """
 
-    kind: Literal["full"] = "full"
+    kind: Kind = "full"
     major: int
     minor: int
     base: int
@@ -36,10 +43,18 @@ class BuildRecord:
     keys: tuple[str, ...]
     timestamp: str | None
     rows: int
+    max_age: int | None = None
+    left: int | None = None
+    restored: str | None = None
 
     def to_metadata(self) -> dict[str, str]:
         """The record as custom metadata of a Delta commit."""
-        return {FIELD: json.dumps({"format": FORMAT, **asdict(self)}, separators=(",", ":"))}
+        fields = {"format": FORMAT, **asdict(self)}
+        for name in ("max_age", "left", "restored"):
+            # As releases know it that do not have these.
+            if fields[name] is None:
+                del fields[name]
+        return {FIELD: json.dumps(fields, separators=(",", ":"))}
 
     @classmethod
     def from_commit(cls, commit: Mapping[str, Any]) -> "BuildRecord | None":

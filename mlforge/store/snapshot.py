@@ -3,13 +3,16 @@
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 from deltalake import DeltaTable
 
+from mlforge.delta import one_line
 from mlforge.errors import StoreError
 from mlforge.instant import INSTANT
+from mlforge.span import Span
 from mlforge.store.record import BuildRecord
 
 # The physical partition column: predicates on it are the only ones under which writers of other months do not clash.
@@ -59,9 +62,8 @@ class Snapshot:
     @property
     def files(self) -> dict[str, frozenset[str]]:
         """The files of every month in which there are rows (a feature without times has one, `all`)."""
-        actions = pl.DataFrame(self.table.get_add_actions(flatten=True)).select("path", f"partition.{MONTH}")
         found: dict[str, set[str]] = {}
-        for path, month in actions.iter_rows():
+        for path, month in self._files().select("path", MONTH).iter_rows():
             found.setdefault(month, set()).add(path)
         return {month: frozenset(paths) for month, paths in found.items()}
 
@@ -77,16 +79,35 @@ class Snapshot:
     @property
     def rows_by_month(self) -> dict[str, int]:
         """How many rows every month has."""
-        actions = pl.DataFrame(self.table.get_add_actions(flatten=True)).select(f"partition.{MONTH}", "num_records")
-        return dict(actions.group_by(f"partition.{MONTH}").sum().iter_rows())
+        return dict(self._files().group_by(MONTH).agg(pl.col("num_records").sum()).iter_rows())
 
-    def differing_months(self, rows: pl.DataFrame) -> frozenset[str] | None:
+    @property
+    def row_count(self) -> int:
+        """How many rows there are; where others have committed, not always what the record says."""
+        return int(self._files()["num_records"].sum())
+
+    def following(self, schema: Mapping[str, pl.DataType], definition_hash: str) -> tuple[int, int, int]:
+        """MAJOR, MINOR and `base` of the next commit: whether columns went away, were added, or the definition changed.
+
+        Args:
+            schema: Its stored columns.
+            definition_hash: Its definition's.
+        """
+        old = self.record
+        if any(schema.get(name) != dtype for name, dtype in self.schema.items()):
+            return old.major + 1, 0, self.delta_version + 1
+        if schema.keys() != self.schema.keys() or old.definition_hash != definition_hash:
+            return old.major, old.minor + 1, self.delta_version + 1
+        return old.major, old.minor, old.base
+
+    def differing_months(self, rows: pl.DataFrame, among: Collection[str] | None = None) -> frozenset[str] | None:
         """The months in which other rows are stored than these.
 
         Rows are told apart by 64-bit hashes of all their columns, which leaves out reading them in order.
 
         Args:
             rows: Keys, timestamp and feature columns of the whole history, in any order.
+            among: The rows are all those of these months, and only these are compared. None: of all months.
 
         Returns:
             None where the columns or the timestamp differ, so that no month can stay as it is.
@@ -96,10 +117,33 @@ class Snapshot:
         month = month_expr(self.record.timestamp)
         content = [row_hash(rows.columns).sum().alias("hash"), pl.len().alias("rows")]
         new = rows.lazy().group_by(month.alias(MONTH)).agg(content).collect(engine="streaming")
-        old = self.collect(pl.scan_delta(self.table).group_by(MONTH).agg(content))
+        old = self.collect(self.scan(months=among).group_by(month.alias(MONTH)).agg(content))
         both = new.join(old, on=MONTH, how="full", coalesce=True)
         same = pl.col("hash").eq_missing(pl.col("hash_right")) & pl.col("rows").eq_missing(pl.col("rows_right"))
         return frozenset(both.filter(~same)[MONTH])
+
+    def spliced(self, rows: pl.DataFrame, span: Span) -> tuple[pl.DataFrame, frozenset[str]]:
+        """These rows in place of those in a span of time, with all others of the months that it touches.
+
+        Args:
+            rows: Keys, timestamp and feature columns, in the span.
+            span: Where rows are replaced.
+
+        Returns:
+            All rows of those months, sorted; and those of the months in which there were rows.
+        """
+        timestamp = str(self.record.timestamp)
+        last = None if span.end is None else _month(span.end)
+        months = {month for month in self.files if _month(span.start) <= month and (last is None or month <= last)}
+        kept = self.collect(self.scan(months=months).filter(~span.holds(timestamp)))
+        return pl.concat([kept, rows.select(kept.columns)]).sort(self.record.index), frozenset(months)
+
+    def newest(self) -> datetime | None:
+        """The time of the newest row; None without times or rows."""
+        if (timestamp := self.record.timestamp) is None or not self.files:
+            return None
+        found = self.collect(self.scan(months=[max(self.files)]).select(pl.col(timestamp).max())).item()
+        return found if isinstance(found, datetime) else None
 
     def scan(
         self,
@@ -114,16 +158,23 @@ class Snapshot:
             after: Only rows later than this; UTC-aware, as is `until`.
             until: Only rows at this instant or earlier.
             months: Only rows of these months, as `files` names them.
+
+        Raises:
+            StoreError: A file with these rows is gone or cut short; it can only be told of a local one.
         """
         rows, timestamp, month = pl.scan_delta(self.table), self.record.timestamp, pl.col(MONTH)
         # Also by month, since that leaves out whole files.
+        within = []
         if timestamp is not None and after is not None:
-            rows = rows.filter(month >= _month(after), pl.col(timestamp) > pl.lit(after, INSTANT))
+            within.append(month >= _month(after))
+            rows = rows.filter(pl.col(timestamp) > pl.lit(after, INSTANT))
         if timestamp is not None and until is not None:
-            rows = rows.filter(month <= _month(until), pl.col(timestamp) <= pl.lit(until, INSTANT))
+            within.append(month <= _month(until))
+            rows = rows.filter(pl.col(timestamp) <= pl.lit(until, INSTANT))
         if months is not None:
-            rows = rows.filter(month.is_in(list(months)))
-        return rows.drop(MONTH)
+            within.append(month.is_in(list(months)))
+        self._require_files(within)
+        return rows.filter(*within).drop(MONTH)
 
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """What was made of `scan`, collected.
@@ -134,24 +185,21 @@ class Snapshot:
         try:
             return rows.collect(engine="streaming")
         except (OSError, pl.exceptions.ComputeError, pl.exceptions.PanicException) as error:
-            raise StoreError(
-                f"The table {self.location!r} of feature {self.feature_name!r} is damaged: {error}. Restore its "
-                f"files, or delete the whole folder and build the feature again."
-            ) from error
+            raise self._damaged(one_line(error)) from error
 
     def at(self, instant: datetime, entities: pl.DataFrame | None = None) -> pl.DataFrame:
-        """For every entity that is visible at an instant its newest row at or before it, sorted by keys.
+        """For every entity that is visible at an instant its newest row at or before it, if it still holds.
 
         Args:
             instant: UTC-aware.
             entities: The keys of some entities, each once, in their stored dtypes; None: all entities.
 
         Returns:
-            Keys, timestamp, feature columns; a snapshot's rows are the same at every instant.
+            Keys, timestamp, feature columns, sorted by keys; a snapshot's rows are the same at every instant.
         """
-        keys = list(self.record.keys)
+        keys, after = list(self.record.keys), self.outlived(instant)
         if self.record.timestamp is None or entities is None:
-            rows = self.scan(until=instant)
+            rows = self.scan(after=after, until=instant)
             rows = rows if entities is None else rows.join(entities.lazy(), on=keys, how="semi")
             return self.collect(self._newest(rows).sort(keys))
         found, missing = [], entities
@@ -159,17 +207,51 @@ class Snapshot:
         for month in sorted(self.files, reverse=True):
             if missing.is_empty():
                 break
-            rows = self.scan(until=instant, months=[month]).join(missing.lazy(), on=keys, how="semi")
+            rows = self.scan(after=after, until=instant, months=[month]).join(missing.lazy(), on=keys, how="semi")
             found.append(self.collect(self._newest(rows)))
             missing = missing.join(found[-1], on=keys, how="anti")
         return pl.concat([pl.DataFrame(schema=self.schema), *found]).sort(keys)
 
+    def outlived(self, instant: datetime) -> datetime | None:
+        """Rows up to this time have held for as long as they may; None where they hold until the next one."""
+        return None if self.record.max_age is None else instant - timedelta(microseconds=self.record.max_age)
+
     def next_change(self, instant: datetime) -> datetime | None:
-        """The first instant after this one at which a stored row begins to hold; None where there is none."""
+        """The first instant after this one at which a row may begin to hold or cease to; None where there is none."""
         if (timestamp := self.record.timestamp) is None:
             return None
-        found = self.collect(self.scan(after=instant).select(pl.col(timestamp).min())).item()
-        return found if isinstance(found, datetime) else None
+        first = pl.col(timestamp).min()
+        begins = self.collect(self.scan(after=instant).select(first)).item()
+        if (after := self.outlived(instant)) is None:
+            return begins if isinstance(begins, datetime) else None
+        oldest = self.collect(self.scan(after=after, until=instant).select(first)).item()
+        ceases = None if oldest is None else oldest + (instant - after)
+        return min((moment for moment in (begins, ceases) if moment is not None), default=None)
+
+    def _files(self) -> pl.DataFrame:
+        """The files: `path`, `size_bytes`, `num_records`, month."""
+        files = pl.DataFrame(self.table.get_add_actions(flatten=True))
+        return files.select("path", "size_bytes", "num_records", pl.col(f"partition.{MONTH}").alias(MONTH))
+
+    def _require_files(self, within: Sequence[pl.Expr]) -> None:
+        # Not left to Polars: of a file that is cut short it prints a stack that no caller can catch.
+        if "://" in self.location:
+            return
+        for path, size in self._files().filter(*within).select("path", "size_bytes").iter_rows():
+            try:
+                there = Path(self.location, path).stat().st_size
+            except OSError as error:
+                raise self._damaged(f"{path}: {error.strerror}") from None
+            if there != size:
+                raise self._damaged(f"{path} has {there} bytes instead of {size}")
+
+    def _damaged(self, what: str) -> StoreError:
+        name = self.feature_name
+        return StoreError(
+            f"Version {self.version} of feature {name!r} cannot be read from the table {self.location!r} ({what}): if "
+            f"`mlforge vacuum` has deleted it, use a later one (`mlforge versions {name}`); if not, restore the file "
+            f"from a copy, or build all of the feature with `mlforge build --features {name} --force`."
+        )
 
     def _newest(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         if (timestamp := self.record.timestamp) is None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import gcd
+from typing import TypeVar
 
 import polars as pl
 
@@ -21,6 +22,9 @@ from mlforge.windows.aggregates import NUMBERS_ONLY, ORDERED, UNTILED, Column, S
 
 # Raised whenever the same events would give other values than before, so that every table is built again.
 ALGORITHM = 1
+
+
+Instant = TypeVar("Instant", pl.Expr, int)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,7 @@ class Grid:
         """The end of the tile that an instant lies in: the first one after it."""
         return (instant - self.start) // self.tile * self.tile + (self.tile + self.start)
 
-    def up(self, instant: pl.Expr) -> pl.Expr:
+    def up(self, instant: Instant) -> Instant:
         """The first multiple of the interval at or after an instant."""
         return (instant - self.start + (self.step - 1)) // self.step * self.step + self.start
 
@@ -81,14 +85,14 @@ def change_points(
     outputs = [output for metric in metrics for output in metric.outputs]
     windows = {output.window: microseconds(output.window) for output in outputs}
     grid = Grid.of(interval, list(windows))
-    wanted = _wanted(outputs, events.schema)
+    wanted = wanted_columns(outputs, events.schema)
 
     # Plain names inside: nothing that is computed here can clash with a name of the user's, or be read as a pattern.
     entity_keys = {name: f"k{i}" for i, name in enumerate(keys)}
     ties = [name for name in events.columns if name not in {*keys, timestamp}]
     plain = {name: f"c{i}" for i, name in enumerate(dict.fromkeys([*ties, *wanted]))}
     named = [*entity_keys.items(), *plain.items(), (timestamp, "at")]
-    events = pl.DataFrame([_unsigned_zeros(events.get_column(name)).alias(alias) for name, alias in named])
+    events = pl.DataFrame([unsigned_zeros(events.get_column(name)).alias(alias) for name, alias in named])
     if any(aggregations & ORDERED for aggregations in wanted.values()):
         events = events.sort("at", *(plain[name] for name in ties), nulls_last=False)
     events = events.with_columns(at=grid.tile_end(pl.col("at").to_physical()))
@@ -101,7 +105,7 @@ def change_points(
         events = events.join(entities, on=list(entity_keys.values()), maintain_order="left")
 
     values: dict[str, pl.Series] = {}
-    for (name, window), group in _grouped(outputs).items():
+    for (name, window), group in grouped(outputs).items():
         column, length = columns[name], windows[window]
         found = column.over(tiles, Spans(start=moves[window], stop=moves["entered"]), events[column.name], group)
         if "n_unique" in group:
@@ -116,14 +120,19 @@ def change_points(
     return pl.DataFrame([*key_columns, at, *(values[output.name].alias(output.name) for output in outputs)])
 
 
-def _unsigned_zeros(values: pl.Series) -> pl.Series:
+def unsigned_zeros(values: pl.Series) -> pl.Series:
     """-0.0 as 0.0, which it equals: which of the two is the least must not depend on the order of the rows."""
     if not values.dtype.is_float():
         return values
     return pl.select(pl.when(values == 0).then(pl.lit(0.0, values.dtype)).otherwise(values)).to_series()
 
 
-def _wanted(outputs: Sequence[Output], schema: pl.Schema) -> dict[str, set[str]]:
+def wanted_columns(outputs: Sequence[Output], schema: pl.Schema) -> dict[str, set[str]]:
+    """For every aggregated column its aggregations.
+
+    Raises:
+        DataError: One does not fit the dtype of its column.
+    """
     wanted: dict[str, set[str]] = {}
     for output in outputs:
         dtype = schema[output.column]
@@ -134,7 +143,8 @@ def _wanted(outputs: Sequence[Output], schema: pl.Schema) -> dict[str, set[str]]
     return wanted
 
 
-def _grouped(outputs: Sequence[Output]) -> dict[tuple[str, str], dict[str, Output]]:
+def grouped(outputs: Sequence[Output]) -> dict[tuple[str, str], dict[str, Output]]:
+    """The outputs by column and window, and there by aggregation."""
     groups: dict[tuple[str, str], dict[str, Output]] = {}
     for output in outputs:
         groups.setdefault((output.column, output.window), {})[output.aggregation] = output

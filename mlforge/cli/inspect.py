@@ -1,0 +1,158 @@
+"""`mlforge inspect`: what there is to know about a feature."""
+
+from datetime import datetime
+from itertools import groupby
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App
+
+from mlforge.cli import output
+from mlforge.cli.features import block, definition
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlforge.features import Feature
+    from mlforge.inspection import Built, Inspection
+    from mlforge.profile import ColumnProfile
+
+EXAMPLES = """Examples:
+  mlforge inspect user_spend
+  mlforge inspect user_spend --at 2018-01-01 --version 1.0.3
+  mlforge inspect user_spend --json"""
+EMPTY, BARS = "▁", "▂▃▄▅▆▇█"
+
+
+def register(app: App) -> None:
+    """Adds the command."""
+    app.command(inspect, usage="Usage: mlforge inspect FEATURE [OPTIONS]", help_epilogue=EXAMPLES)
+
+
+def inspect(
+    feature: str,
+    /,
+    *,
+    version: str | None = None,
+    at: str | None = None,
+    definitions: str | None = None,
+    json: bool = False,
+) -> int:
+    """Show a feature: its definition, its table, what is online, and what its values are like.
+
+    Profiled are the values that hold at one instant, one for each entity, as they are served: over all rows of the
+    table an entity with many changes would count more than one with few. The histograms have ten equal parts from the
+    least to the greatest value.
+
+    Args:
+        feature: The name of the feature.
+        version: Which version of the table, as in 1.0.3; by default the newest.
+        at: The instant of which the values are profiled, in ISO 8601; by default the as_of of the Definitions, or
+            else now.
+        definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
+            [tool.mlforge], or else ./definitions.py.
+        json: Print one JSON object.
+    """
+    with output.working(f"inspecting {feature}"):
+        from mlforge import inspection, loader
+        from mlforge.instant import instant
+
+        defs = loader.find(definitions)
+        now = defs.now()
+        moment = now if at is None else instant(at)
+        wanted = defs.feature(feature)
+        found = inspection.inspect(wanted, defs.store, defs.online_store, at=moment, now=now, version=version)
+    if json:
+        output.write_json(_plain(found))
+    else:
+        _show(found, wanted)
+    return 0
+
+
+def _plain(found: "Inspection") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    plain = asdict(found)
+    if found.online is not None and found.online.age is not None:
+        plain["online"]["age"] = found.online.age.total_seconds()
+    return plain
+
+
+def _show(found: "Inspection", feature: "Feature") -> None:
+    built = found.built
+    checks = [
+        name if check.severity == "error" else f"{name} ({check.severity})" for name, check in feature.checks.items()
+    ]
+    lines = {"checks": "; ".join(checks)}
+    if built is not None:
+        between = "" if built.first is None else f", from {_text(built.first)} to {_text(built.last)}"
+        lines["table"] = f"{built.rows:,} rows of {built.entities:,} entities{between}"
+        lines["where"] = built.location
+        lines["changed"] = "" if built.current else "the definition is another one than when this was built"
+    lines["online"] = _online(found)
+    output.write(block(definition(feature, None if built is None else built.version), lines))
+    if built is not None:
+        output.write(f"\nThe values that hold at {_text(built.at)}, of {built.visible:,} entities:")
+        _profiles(built)
+
+
+def _online(found: "Inspection") -> str:
+    online = found.online
+    if online is None:
+        return found.problem
+    if online.state == "absent":
+        return "nothing"
+    if online.version is None or online.as_of is None:
+        return "written by hand, not by a build"
+    return (
+        f"{online.version} as of {_text(online.as_of)} ({str(online.age).split('.')[0]} ago), {online.state}, "
+        f"{online.rows:,} entities"
+    )
+
+
+def _profiles(built: "Built") -> None:
+    """One table for columns of each kind, so that times do not make those of the numbers wide."""
+    for _, group in groupby(sorted(built.profile, key=_kind), key=_kind):
+        rows = [_row(each) for each in group]
+        words = ("column", "type", "histogram", "most frequent")
+        sides = {name: "left" if name in words else "right" for name in rows[0]}
+        output.write("")
+        output.write_table(sides, [list(row.values()) for row in rows])
+
+
+def _kind(column: "ColumnProfile") -> int:
+    return 2 if not column.quantiles else int(column.dtype.startswith("Date"))
+
+
+def _row(column: "ColumnProfile") -> dict[str, str]:
+    row = {
+        "column": column.column,
+        "type": "Datetime" if column.dtype.startswith("Datetime") else column.dtype,
+        "null": "-" if column.null_rate is None else f"{100 * column.null_rate:.3g}%",
+        "distinct": f"{column.distinct:,}",
+    }
+    # Of times fewer, since each is as wide as three numbers.
+    labels = ("min", "50%", "max") if _kind(column) == 1 else column.quantiles
+    row |= {label: _text(column.quantiles[label]) for label in labels}
+    if column.quantiles:
+        return row | {"histogram": _bars(column.histogram)}
+    # As Python writes it, so that spaces and what cannot be printed are seen.
+    return row | {"most frequent": ", ".join(f"{str(value)[:30]!r} {rows:,}" for value, rows in column.top)}
+
+
+def _bars(counts: "Sequence[int]") -> str:
+    """A histogram in a line; the lowest bar is for a part without a value.
+
+    >>> _bars([0, 1, 20])
+    '▁▂█'
+    """
+    most = max(counts)
+    return "".join(BARS[ceil(count / most * len(BARS)) - 1] if count else EMPTY for count in counts)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return output.moment(value.replace(microsecond=0))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

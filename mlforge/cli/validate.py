@@ -1,0 +1,80 @@
+"""`mlforge validate`: whether the data passes its checks, before anything is built."""
+
+from typing import TYPE_CHECKING
+
+from cyclopts import App
+
+from mlforge.cli import output, verdicts
+
+if TYPE_CHECKING:
+    from mlforge.validate import ValidationReport
+
+EXAMPLES = """Examples:
+  mlforge validate
+  mlforge validate --features user_spend,store_sales --json"""
+
+
+def register(app: App) -> None:
+    """Adds the command."""
+    app.command(validate, help_epilogue=EXAMPLES)
+
+
+def validate(*, features: list[str] | None = None, definitions: str | None = None, json: bool = False) -> int:
+    """Run the functions and checks of features on their sources; the exit code is 1 where one fails.
+
+    No window is computed, and no store is asked or written. A feature that cannot be run is reported, and the others
+    are still validated. A check of severity warn that fails is shown, and leaves the exit code at 0.
+
+    Args:
+        features: Which features, separated by commas or given several times; all by default.
+        definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
+            [tool.mlforge], or else ./definitions.py.
+        json: Print one JSON array.
+    """
+    with output.working("loading the definitions"):
+        from mlforge import loader
+
+        defs = loader.find(definitions)
+        chosen = [defs.feature(name) for name in output.names(features) or defs.features]
+    reports: list[ValidationReport] = []
+    try:
+        for number, feature in enumerate(chosen, start=1):
+            with output.working(f"validating {feature.name} ({number} of {len(chosen)})"):
+                reports += defs.validate([feature.name])
+    finally:
+        # Where a function raises, what was found before is shown.
+        _render(reports, json=json)
+    return int(not all(report.passed for report in reports))
+
+
+def _render(reports: "list[ValidationReport]", *, json: bool) -> None:
+    if json:
+        output.write_json([verdicts.plain(report) | {"passed": report.passed} for report in reports])
+    elif reports:
+        _table(reports)
+    else:
+        output.write("There are no features.")
+
+
+def _table(reports: "list[ValidationReport]") -> None:
+    numbers = {"rows", "left out", "seconds"}
+    hidden = {"left out"} if not any(report.left_out for report in reports) else set()
+    rows = [{name: cell for name, cell in _row(report).items() if name not in hidden} for report in reports]
+    columns = {name: "right" if name in numbers else "left" for name in rows[0]}
+    output.write_table(columns, [list(row.values()) for row in rows])
+    for report in reports:
+        if report.problem:
+            output.write(f"{report.feature}: cannot be run: {report.problem}")
+        for line in verdicts.failures(report.feature, report.checks):
+            output.write(line)
+
+
+def _row(report: "ValidationReport") -> dict[str, str]:
+    return {
+        "feature": report.feature,
+        "outcome": "cannot be run" if report.problem else "passed" if report.passed else "failed",
+        "rows": "-" if report.problem else f"{report.rows:,}",
+        "left out": "-" if report.problem else f"{report.left_out:,}",
+        "checks": verdicts.summary(report.checks),
+        "seconds": f"{report.seconds:.1f}",
+    }

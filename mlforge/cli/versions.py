@@ -1,0 +1,203 @@
+"""`mlforge versions`, `diff`, `rollback` and `vacuum`: the history of a feature's table."""
+
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from mlforge.cli import output
+
+if TYPE_CHECKING:
+    from mlforge.diff import Diff
+
+VERSIONS_EXAMPLES = """Examples:
+  mlforge versions user_spend
+  mlforge versions user_spend --json"""
+DIFF_EXAMPLES = """Examples:
+  mlforge diff user_spend 1.0.3 1.1.0
+  mlforge diff user_spend 1.0.3 1.1.0 --json"""
+ROLLBACK_EXAMPLES = """Examples:
+  mlforge rollback user_spend 1.0.3
+  mlforge rollback user_spend 1.0.3 --yes"""
+VACUUM_EXAMPLES = """Examples:
+  mlforge vacuum --dry-run
+  mlforge vacuum --features user_spend --keep-days 7"""
+
+
+def register(app: App) -> None:
+    """Adds the commands."""
+    app.command(versions, usage="Usage: mlforge versions FEATURE [OPTIONS]", help_epilogue=VERSIONS_EXAMPLES)
+    app.command(diff, usage="Usage: mlforge diff FEATURE BEFORE AFTER [OPTIONS]", help_epilogue=DIFF_EXAMPLES)
+    app.command(rollback, usage="Usage: mlforge rollback FEATURE VERSION [OPTIONS]", help_epilogue=ROLLBACK_EXAMPLES)
+    app.command(vacuum, help_epilogue=VACUUM_EXAMPLES)
+
+
+def versions(feature: str, /, *, definitions: str | None = None, json: bool = False) -> int:
+    """List the versions of a feature, the newest first.
+
+    Made by is full or partial for builds, rollback, or what somebody else did to the table, such as optimize, which
+    leaves the rows as they were.
+
+    Args:
+        feature: The name of the feature.
+        definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
+            [tool.mlforge], or else ./definitions.py.
+        json: Print one JSON array.
+    """
+    with output.working("looking"):
+        from mlforge import loader
+
+        found = loader.find(definitions).versions(feature)
+    if json:
+        output.write_json(found)
+    else:
+        headings = {"version": "left", "committed": "left", "made by": "left", "rows": "right", "definition": "left"}
+        rows = [
+            [
+                each.version,
+                output.moment(each.committed_at.replace(microsecond=0)),
+                each.kind if each.restored is None else f"{each.kind} to {each.restored}",
+                f"{each.rows:,}",
+                each.definition_hash[:8],
+            ]
+            for each in found
+        ]
+        output.write_table(headings, rows)
+    return 0
+
+
+def diff(feature: str, before: str, after: str, /, *, definitions: str | None = None, json: bool = False) -> int:
+    """Show what changed from one version of a feature to another: columns, definition, rows and values.
+
+    Rows are told apart by keys and timestamp.
+
+    Args:
+        feature: The name of the feature.
+        before: The one version, as in 1.0.3.
+        after: The other.
+        definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
+            [tool.mlforge], or else ./definitions.py.
+        json: Print one JSON object.
+    """
+    with output.working("comparing"):
+        from mlforge import loader
+
+        found = loader.find(definitions).diff(feature, before, after)
+    if json:
+        output.write_json(found)
+    else:
+        output.write("\n".join(_changes(found)))
+    return 0
+
+
+def rollback(
+    feature: str, version: str, /, *, yes: bool = False, definitions: str | None = None, json: bool = False
+) -> int:
+    """Make a new version of a feature with the rows, columns and definition of an earlier one; asks first.
+
+    What is online follows at the next `mlforge build --online`. Builds leave the feature rolled back until its data or
+    its definition change, or they are forced.
+
+    Args:
+        feature: The name of the feature.
+        version: The earlier version, as in 1.0.3.
+        yes: Do not ask.
+        definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
+            [tool.mlforge], or else ./definitions.py.
+        json: Print one JSON object.
+    """
+    with output.working("loading the definitions"):
+        from mlforge import loader
+        from mlforge.errors import RequestError
+
+        defs = loader.find(definitions)
+        newest = defs.versions(feature)[0].version
+        earlier = defs.store.open_version(feature, version).version
+    if not yes and earlier != newest:
+        if not sys.stdin.isatty():
+            raise RequestError(f"{feature} would go back from {newest} to {earlier}: write --yes if that is meant.")
+        print(f"Take {feature} back from {newest} to {earlier}? Type y: ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            output.complain("nothing was rolled back.")
+            return 1
+    with output.working(f"rolling {feature} back"):
+        report = defs.rollback(feature, version)
+    if json:
+        output.write_json(report)
+    elif report.outcome == "current":
+        which = "is the newest version" if version == report.version else f"is {report.version}, the newest version"
+        output.write(f"{feature}: {version} {which}, so nothing was done.")
+    else:
+        output.write(
+            f"{feature}: {report.version} is now what {version} was, {report.rows:,} rows. `mlforge build --online` "
+            f"takes it online."
+        )
+    return 0
+
+
+def vacuum(
+    *,
+    features: list[str] | None = None,
+    keep_days: Annotated[int, Parameter(validator=Number(gte=0, lte=36_500))] = 30,
+    dry_run: bool = False,
+    definitions: str | None = None,
+    json: bool = False,
+) -> int:
+    """Delete the files that only old versions of features need; these versions can then no longer be read.
+
+    Kept are the newest version, those that were the newest within the last days, those that are online, those that are
+    pinned, and the one that a rollback has left.
+
+    Args:
+        features: Which features, separated by commas or given several times; all that are built by default.
+        keep_days: For how many days a version is kept after it was replaced; 30 by default.
+        dry_run: Delete nothing; show what would be deleted.
+        definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
+            [tool.mlforge], or else ./definitions.py.
+        json: Print one JSON array.
+    """
+    with output.working("vacuuming"):
+        from mlforge import loader
+
+        keep = timedelta(days=keep_days)
+        reports = loader.find(definitions).vacuum(output.names(features) or None, keep=keep, dry_run=dry_run)
+    if json:
+        output.write_json(reports)
+    elif not reports:
+        output.write("There are no features that are built.")
+    else:
+        headings = {"feature": "left", "versions": "right", "kept": "right", "files": "right", "bytes": "right"}
+        rows = [
+            [each.feature, f"{each.versions:,}", f"{each.kept:,}", f"{each.files:,}", f"{each.bytes:,}"]
+            for each in reports
+        ]
+        output.write_table(headings, rows)
+        if dry_run:
+            output.write("Nothing was deleted: this is what a vacuum would delete.")
+    return 0
+
+
+def _changes(found: "Diff") -> list[str]:
+    if found.same:
+        return [f"{found.feature}: nothing changed from {found.before} to {found.after}."]
+    lines = [f"{found.feature}, from {found.before} to {found.after}"]
+    lines += [f"  column {name} was added: {dtype}" for name, dtype in found.columns_added.items()]
+    lines += [f"  column {name} was removed: {dtype}" for name, dtype in found.columns_removed.items()]
+    lines += [f"  column {name} was {old}, is {new}" for name, (old, new) in found.columns_retyped.items()]
+    lines.append(f"  the definition {'changed' if found.definition_changed else 'is the same'}")
+    lines.append(
+        f"  {found.rows_before:,} rows became {found.rows_after:,}: {found.rows_added:,} added, "
+        f"{found.rows_removed:,} removed, {found.rows_changed:,} with other values"
+    )
+    lines += [f"    {name}: {count:,} values" for name, count in found.values_changed.items()]
+    for kind, examples in found.examples.items():
+        for example in examples:
+            values = " to ".join(_shown(example[side]) for side in ("before", "after") if side in example)
+            lines.append(f"  {kind}: {_shown(example['row'])}: {values}")
+    return lines
+
+
+def _shown(values: dict[str, object]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())

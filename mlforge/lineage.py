@@ -1,0 +1,79 @@
+"""Features whose source is another feature: what they read, and in which order they are built."""
+
+from collections.abc import Iterable, Mapping
+
+import polars as pl
+
+from mlforge.errors import DefinitionError, RequestError
+from mlforge.features import Feature
+from mlforge.source import Source
+from mlforge.store.base import Store
+from mlforge.store.snapshot import Snapshot
+
+
+class TableSource(Source):
+    """The rows of a feature, as one version of its table holds them.
+
+    Args:
+        snapshot: The version.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def __repr__(self) -> str:
+        return f"feature {self._snapshot.feature_name!r} {self._snapshot.version}"
+
+    def scan(self) -> pl.LazyFrame:
+        """Keys, timestamp and feature columns of the whole history."""
+        return self._snapshot.scan()
+
+    def fingerprint(self) -> str:
+        """The table and the files that its version has."""
+        return f"{self._snapshot.table_id}:{self._snapshot.content}"
+
+
+def source_of(feature: Feature, store: Store) -> Source:
+    """What a feature reads: its source, or the newest version of the feature that is its source.
+
+    Raises:
+        RequestError: That one is not built.
+        StoreError: Its table cannot be read.
+    """
+    if not isinstance(feature.source, Feature):
+        return feature.source
+    snapshot = store.open(feature.source.name)
+    if snapshot is None:
+        name = feature.source.name
+        raise RequestError(f"Feature {feature.name!r} reads {name!r}, which is not built: build {name!r} as well.")
+    return TableSource(snapshot)
+
+
+def in_order(features: Iterable[Feature], known: Mapping[str, Feature]) -> list[Feature]:
+    """The features, each after those among them that it reads, otherwise as they were given.
+
+    Args:
+        features: What is built.
+        known: All features of the project by name.
+
+    Raises:
+        DefinitionError: One reads a feature that the project does not have.
+    """
+    chosen = list(features)
+    ordered: dict[str, Feature] = {}
+
+    def add(feature: Feature) -> None:
+        # A feature is made after its source, so there is no way round in a circle.
+        if isinstance(feature.source, Feature):
+            if known.get(feature.source.name) is not feature.source:
+                raise DefinitionError(
+                    f"Feature {feature.name!r} reads {feature.source.name!r}, which is none of the project's features: "
+                    f"add it to features=[...]."
+                )
+            if feature.source in chosen:
+                add(feature.source)
+        ordered.setdefault(feature.name, feature)
+
+    for feature in chosen:
+        add(feature)
+    return list(ordered.values())

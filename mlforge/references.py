@@ -1,0 +1,111 @@
+"""References to features: which, which of their columns, at which version; and named lists of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mlforge.errors import DefinitionError, RequestError
+from mlforge.features import Feature
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRef:
+    """A feature, or some of its columns, maybe at a version.
+
+    Attributes:
+        name: The feature's name.
+        columns: Which of its columns; None: all.
+        version: MAJOR.MINOR.PATCH; None: the newest offline, whichever is there online. Online it is an error where
+            another one is there.
+    """
+
+    name: str
+    columns: tuple[str, ...] | None = None
+    version: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise RequestError(f"{self.name!r} is no name of a feature: write it as text, as in 'user_spend'.")
+        if isinstance(self.columns, str):
+            raise RequestError(f"columns is a list: write columns=[{self.columns!r}].")
+        if self.columns is not None:
+            object.__setattr__(self, "columns", tuple(dict.fromkeys(self.columns)))
+
+    @classmethod
+    def parse(cls, text: str) -> "FeatureRef":
+        """A reference as text: a name, or a name and one column.
+
+        >>> FeatureRef.parse("user_spend:amount__sum__7d")
+        FeatureRef(name='user_spend', columns=('amount__sum__7d',), version=None)
+        """
+        name, colon, column = text.partition(":")
+        return cls(name, (column,) if colon else None)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSet:
+    """A named list of features, such as those that a model was trained on, to be used wherever features are.
+
+    Attributes:
+        name: What it is called.
+        features: Names, `"feature:column"`, references, features and other sets.
+        description: For people.
+    """
+
+    name: str
+    features: "Sequence[str | FeatureRef | Feature | FeatureSet]"
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.features, str):
+            raise DefinitionError(f"features is a list: write features=[{self.features!r}].")
+        object.__setattr__(self, "features", tuple(self.features))
+        references(self)
+
+
+FeatureSelection = Sequence[str | FeatureRef | Feature | FeatureSet] | Mapping[str, Sequence[str] | None] | FeatureSet
+
+
+def references(selection: FeatureSelection) -> list[FeatureRef]:
+    """What is asked for, each feature once, in the order in which it is first named.
+
+    >>> for one in references(["spend:amount__sum__7d", "shop", "spend:amount__mean__7d"]):
+    ...     print(one.name, one.columns)
+    spend ('amount__sum__7d', 'amount__mean__7d')
+    shop None
+
+    Args:
+        selection: A list of names, `"feature:column"`, references, features and sets; a set; or a dict from names to
+            columns (None: all).
+
+    Raises:
+        RequestError: Something in it is none of these, or a feature is asked for at two versions.
+    """
+    found: dict[str, FeatureRef] = {}
+    for one in _flat(selection):
+        there = found.setdefault(one.name, one)
+        if there.version != one.version:
+            raise RequestError(f"{one.name!r} is asked for at two versions, {there.version} and {one.version}.")
+        columns = None if None in (there.columns, one.columns) else (*(there.columns or ()), *(one.columns or ()))
+        found[one.name] = FeatureRef(one.name, columns, one.version)
+    return list(found.values())
+
+
+def _flat(selection: FeatureSelection) -> list[FeatureRef]:
+    if isinstance(selection, str):
+        raise RequestError(f"features is a list: write features=[{selection!r}].")
+    if isinstance(selection, Mapping):
+        return [FeatureRef(name, None if columns is None else tuple(columns)) for name, columns in selection.items()]
+    parts = selection.features if isinstance(selection, FeatureSet) else selection
+    found: list[FeatureRef] = []
+    for part in parts:
+        if isinstance(part, FeatureSet):
+            found += _flat(part)
+        elif isinstance(part, FeatureRef):
+            found.append(part)
+        elif isinstance(part, Feature):
+            found.append(FeatureRef(part.name))
+        elif isinstance(part, str):
+            found.append(FeatureRef.parse(part))
+        else:
+            raise RequestError(f"{part!r} is no name of a feature: write it as text, as in 'user_spend'.")
+    return found

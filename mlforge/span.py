@@ -1,0 +1,91 @@
+"""Spans of time: which events a build is about, which it needs for that, and which rows can change."""
+
+import datetime as dt
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from mlforge.duration import microseconds
+from mlforge.errors import RequestError
+from mlforge.features import Feature
+from mlforge.instant import INSTANT
+from mlforge.windows import Grid
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND = dt.timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """The instants from `start` on that are before `end`.
+
+    Attributes:
+        start: UTC-aware.
+        end: UTC-aware; None: there is no end.
+    """
+
+    start: dt.datetime
+    end: dt.datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.end is not None and self.end <= self.start:
+            raise RequestError(f"The end, {self.end.isoformat()}, is not after the start, {self.start.isoformat()}.")
+
+    def holds(self, column: str, dtype: pl.DataType = INSTANT) -> pl.Expr:
+        """Whether the instants in a column are in the span, as a condition that a reader of files can use.
+
+        Where a column counts in days or milliseconds, what lies around the edges is held as well. Dtypes that are no
+        instants are not looked at: all of them is held.
+        """
+        inside = pl.col(column) >= _literal(self.start, dtype, up=False)
+        if self.end is not None:
+            inside &= pl.col(column) < _literal(self.end, dtype, up=True)
+        return inside if isinstance(dtype, pl.Date | pl.Datetime) else pl.lit(value=True)
+
+
+def needed(feature: Feature, events: Span) -> Span:
+    """The events from which the rows follow that change where these events do.
+
+    A row is the events of its windows, and there may be a row because an event left a window, up to an interval before.
+    """
+    if not feature.metrics:
+        return events
+    end = touched(feature, events).end
+    return Span(start=events.start - _longest(feature) - _step(feature), end=end)
+
+
+def touched(feature: Feature, events: Span) -> Span:
+    """Where the rows are that can change where these events do: until the last of them has left its longest window."""
+    if not feature.metrics or events.end is None:
+        return events
+    grid = Grid.of(feature.interval, [output.window for output in feature.outputs])
+    last = grid.up((events.end + _longest(feature) - _EPOCH) // _MICROSECOND)
+    # The rows at that instant as well.
+    return Span(start=events.start, end=_EPOCH + (last + 1) * _MICROSECOND)
+
+
+def last_event(feature: Feature, newest_row: dt.datetime) -> dt.datetime:
+    """An instant at or shortly before the last event of a history, from the time of its newest row."""
+    return newest_row - _longest(feature) - _step(feature) if feature.metrics else newest_row
+
+
+def _longest(feature: Feature) -> dt.timedelta:
+    return max(dt.timedelta(microseconds=microseconds(output.window)) for output in feature.outputs)
+
+
+def _step(feature: Feature) -> dt.timedelta:
+    return dt.timedelta(microseconds=microseconds(feature.interval)) if feature.interval else _MICROSECOND
+
+
+def _literal(instant: dt.datetime, dtype: pl.DataType, *, up: bool) -> pl.Expr:
+    if isinstance(dtype, pl.Date):
+        later = dt.timedelta(days=1) - _MICROSECOND if up else dt.timedelta()
+        return pl.lit((instant + later).date())
+    if isinstance(dtype, pl.Datetime):
+        if dtype.time_unit == "ms":
+            later = dt.timedelta(milliseconds=1) - _MICROSECOND if up else dt.timedelta()
+            instant = (instant + later).replace(microsecond=(instant + later).microsecond // 1000 * 1000)
+        zone = None if dtype.time_zone is None else ZoneInfo(dtype.time_zone)
+        return pl.lit(instant.astimezone(zone) if zone else instant.replace(tzinfo=None), dtype)
+    return pl.lit(value=None)

@@ -1,0 +1,94 @@
+"""The versions of a table, as the commits in its log tell them."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from deltalake import DeltaTable
+
+from mlforge.errors import StoreError
+from mlforge.store.record import BuildRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A version of a feature.
+
+    Attributes:
+        version: MAJOR.MINOR.PATCH.
+        delta_version: The version of the Delta table.
+        committed_at: When it was committed, UTC.
+        kind: What made it: a `full` or `partial` build, a `rollback`, or, where somebody else committed, the name that
+            Delta has for that, such as `optimize`; the rest is then as in the version before.
+        rows: How many rows it has.
+        definition_hash: The hash of the definition that made the rows.
+        restored: Which version a rollback has brought back; else None.
+    """
+
+    version: str
+    delta_version: int
+    committed_at: datetime
+    kind: str
+    rows: int
+    definition_hash: str
+    restored: str | None = None
+
+
+def versions(table: DeltaTable) -> list[Version]:
+    """The versions up to the one that is loaded, the newest first.
+
+    Raises:
+        StoreError: The log lacks commits, or a record in it is damaged.
+    """
+    found: list[Version] = []
+    record: BuildRecord | None = None
+    count = table.version() + 1
+    # Not by their `version`: delta-rs counts that down from the version that is loaded, also where later commits come
+    # before that one, and where a commit has no information and is left out.
+    commits = table.history()[-count:]
+    if len(commits) < count:
+        raise StoreError("a commit in its log is empty or missing.")
+    for number, commit in enumerate(reversed(commits)):
+        own = BuildRecord.from_commit(commit)
+        record = own or record
+        if record is None:
+            continue
+        version = Version(
+            version=record.version(number),
+            delta_version=number,
+            committed_at=datetime.fromtimestamp(commit["timestamp"] / 1000, UTC),
+            kind=str(commit["operation"]).lower() if own is None else own.kind,
+            rows=record.rows,
+            definition_hash=record.definition_hash,
+            restored=None if own is None else own.restored,
+        )
+        found.append(version)
+    return found[::-1]
+
+
+def newest_record(table: DeltaTable) -> BuildRecord | None:
+    """The newest of mlforge's records up to the version that is loaded; others, such as an OPTIMIZE, may follow it.
+
+    Raises:
+        StoreError: The version's own commit is empty or cut short, or a record is damaged.
+    """
+    commits = table.version() + 1
+    for limit in (1, min(10, commits), commits):
+        # delta-rs gives that many up to the version that is loaded, and before these all that came later.
+        found = table.history(limit)[-limit:]
+        if not found:
+            raise StoreError("its newest commit is empty.")
+        for commit in found:
+            if (record := BuildRecord.from_commit(commit)) is not None:
+                if limit == 1:
+                    _require_rows(table, record)
+                return record
+    return None
+
+
+def _require_rows(table: DeltaTable, record: BuildRecord) -> None:
+    """Refuses a commit that has lost some of its lines: Delta takes what is left for all of it."""
+    counts = table.get_add_actions(flatten=True).column("num_records").to_pylist()
+    if None not in counts and sum(counts) != record.rows:
+        raise StoreError(
+            f"its newest commit says that there are {record.rows} rows, and leaves files with {sum(counts)}."
+        )

@@ -1,0 +1,163 @@
+"""Training sets: labels with the feature values that held at their times."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from mlforge.errors import RequestError, did_you_mean
+from mlforge.instant import INSTANT
+from mlforge.online.keys import key_text_expr
+from mlforge.source import FileSource
+from mlforge.storable import utc
+from mlforge.store.snapshot import Snapshot
+
+Schema = Mapping[str, pl.DataType]
+_ROW, _TIME = "mlforge_row", "mlforge_time"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """What is taken from the history of a feature.
+
+    Attributes:
+        snapshot: The history, at a version.
+        columns: Which of its columns; None: all.
+    """
+
+    snapshot: Snapshot
+    columns: Sequence[str] | None
+
+
+def as_labels(entity_df: pl.DataFrame | pl.LazyFrame | str | Path) -> pl.LazyFrame:
+    """Labels as a lazy frame, whatever they are given as.
+
+    Raises:
+        RequestError: They are neither a frame nor a path.
+        DataError: The path leads nowhere.
+    """
+    if isinstance(entity_df, pl.LazyFrame):
+        return entity_df
+    if isinstance(entity_df, str | Path):
+        return FileSource(entity_df).scan()
+    if not isinstance(entity_df, pl.DataFrame):
+        raise RequestError(f"The labels are {type(entity_df).__name__}, not a polars.DataFrame, a LazyFrame or a path.")
+    return entity_df.lazy()
+
+
+def training_frame(
+    tables: Sequence[Table], labels: pl.LazyFrame, *, timestamp: str | None, as_of: datetime, prefix: bool = False
+) -> pl.LazyFrame:
+    """The labels with, for each, the feature values that held at its time.
+
+    Args:
+        tables: What is joined.
+        labels: One row a label: the features' keys, the timestamp, and whatever else. Keys match by their text, so
+            that 123 and "123" are one entity whatever the dtypes.
+        timestamp: The column with the labels' times; None: every label gets the value at `as_of`.
+        as_of: What is used where there is no timestamp.
+        prefix: Whether feature columns begin with the feature's name, as `user_spend__amount__sum__7d`.
+
+    Returns:
+        Every label, in its order and with all its columns, and the feature columns: null for an entity that is not
+        visible at that time, or where a key or the time is null. Nothing is read before it is collected.
+
+    Raises:
+        RequestError: A column is missing, clashes, or has a dtype that cannot be a key or a time.
+    """
+    schema = labels.collect_schema()
+    if timestamp is not None and timestamp not in schema:
+        raise RequestError(f"The labels have no column {timestamp!r}{did_you_mean(timestamp, schema)}")
+    rows = labels.with_row_index(_ROW).with_columns(_label_times(schema, timestamp, as_of).alias(_TIME))
+    result, taken = rows, set(schema)
+    for table in tables:
+        found, columns = _found(table, rows, schema)
+        names = named(table.snapshot.feature_name, columns, prefix=prefix)
+        if clash := sorted(taken & set(names.values())):
+            raise RequestError(
+                f"Column {clash[0]!r} of feature {table.snapshot.feature_name!r} is in the labels or another feature "
+                f"already: say prefix=True, or rename it."
+            )
+        taken |= set(names.values())
+        found = found.select(_ROW, *(pl.col(column).alias(alias) for column, alias in names.items()))
+        result = result.join(found, on=_ROW, how="left", maintain_order="left")
+    return result.select(*schema, *(name for name in result.collect_schema() if name in taken - set(schema)))
+
+
+def collected(frame: pl.LazyFrame, tables: Sequence[Table]) -> pl.DataFrame:
+    """What `training_frame` has made, collected.
+
+    Raises:
+        StoreError: A table is damaged, or the files of its version were vacuumed.
+    """
+    try:
+        return frame.collect(engine="streaming")
+    except (OSError, pl.exceptions.ComputeError, pl.exceptions.PanicException):
+        for table in tables:
+            # Raises, if it is the one.
+            table.snapshot.collect(table.snapshot.scan())
+        raise
+
+
+def selected(feature_name: str, schema: Schema, columns: Sequence[str] | None) -> Schema:
+    """The columns that are asked for; None: all.
+
+    Raises:
+        RequestError: One of them is not there.
+    """
+    if columns is None:
+        return schema
+    for column in columns:
+        if column not in schema:
+            raise RequestError(f"Feature {feature_name!r} has no column {column!r}{did_you_mean(column, schema)}")
+    return {column: schema[column] for column in columns}
+
+
+def named(feature_name: str, columns: Iterable[str], *, prefix: bool) -> dict[str, str]:
+    """What the columns of a feature are called beside others.
+
+    >>> named("user_spend", ["amount__sum__7d"], prefix=True)
+    {'amount__sum__7d': 'user_spend__amount__sum__7d'}
+    """
+    return {column: f"{feature_name}__{column}" if prefix else column for column in columns}
+
+
+def _found(table: Table, labels: pl.LazyFrame, schema: pl.Schema) -> tuple[pl.LazyFrame, Schema]:
+    """For every label without nulls its row and its values; and which columns these are."""
+    snapshot = table.snapshot
+    name, keys = snapshot.feature_name, snapshot.record.keys
+    columns = selected(name, snapshot.value_schema, table.columns)
+    if missing := [key for key in keys if key not in schema]:
+        raise RequestError(f"The labels have no column {missing[0]!r}, which is a key of feature {name!r}.")
+    pairs = [_same_keys(key, schema[key], snapshot.schema[key], number) for number, key in enumerate(keys)]
+    by = [f"mlforge_key{number}" for number in range(len(keys))]
+    asked = labels.select(_ROW, _TIME, *(label for label, _ in pairs)).drop_nulls()
+    values = snapshot.scan().with_columns(*(stored for _, stored in pairs))
+    if snapshot.record.timestamp is None:
+        return asked.join(values.select(*by, *columns), on=by, how="left"), columns
+    values = values.select(*by, *columns, pl.col(snapshot.record.timestamp).alias(_TIME)).sort(_TIME)
+    # A row that is as old as it may be at most holds no longer.
+    longest = None if snapshot.record.max_age is None else timedelta(microseconds=snapshot.record.max_age - 1)
+    asked = asked.sort(_TIME)
+    return asked.join_asof(values, on=_TIME, by=by, tolerance=longest, check_sortedness=False), columns
+
+
+def _label_times(schema: pl.Schema, timestamp: str | None, as_of: datetime) -> pl.Expr:
+    if timestamp is None:
+        return pl.lit(as_of, INSTANT)
+    dtype = schema[timestamp]
+    if isinstance(dtype, pl.Date):
+        return pl.col(timestamp).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    if not isinstance(dtype, pl.Datetime):
+        raise RequestError(f"The labels' column {timestamp!r} is {dtype}, not a datetime or date: convert it first.")
+    return utc(pl.col(timestamp), dtype)
+
+
+def _same_keys(key: str, label: pl.DataType, stored: pl.DataType, number: int) -> tuple[pl.Expr, pl.Expr]:
+    """A key of the labels and of the table in forms that are equal where their texts are."""
+    alias = f"mlforge_key{number}"
+    if label in (stored, pl.Null) or (label.is_integer() and stored == pl.Int64):
+        return pl.col(key).cast(stored, strict=False).alias(alias), pl.col(key).alias(alias)
+    return key_text_expr(key, label).alias(alias), key_text_expr(key, stored).alias(alias)

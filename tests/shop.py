@@ -1,0 +1,86 @@
+"""A small project in the working directory, and the command line that runs in it."""
+
+import contextlib
+import io
+import shlex
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from mlforge import loader
+from mlforge.cli.main import main
+
+PROJECT = """
+import polars as pl
+import mlforge as mlf
+from mlforge.online import RedisStore
+from mlforge.store import LocalStore
+
+@mlf.feature(
+    keys=["user_id"],
+    source="events.parquet",
+    timestamp="ts",
+    interval="1d",
+    metrics=[mlf.Rolling(windows=["7d", "30d"], aggregations={"amount": ["sum", "count"]})],
+    checks={
+        "amount is there": pl.col("amount").is_not_null(),
+        "amount is small": mlf.Check(pl.col("amount") < 40, severity="warn", description="Seldom wrong."),
+    },
+    description="What a user\\n  has spent.",
+    tags=["users"],
+    owners=["team:risk"],
+)
+def user_spend(df):
+    return df.select("user_id", "ts", "amount")
+
+@mlf.feature(keys=["user_id"], source="events.parquet", timestamp="ts")
+def last_amount(df):
+    return df.select("user_id", "ts", "amount")
+
+@mlf.feature(keys=["user_id", "day"], source=["prices.csv"])
+def prices(df):
+    return df.select("user_id", "day", "price", note=pl.lit("äb"))
+
+defs = mlf.Definitions("shop", store=LocalStore("store"), online_store=ONLINE, as_of="2026-01-10T00:00:00Z")
+"""
+
+EVENTS = pl.DataFrame(
+    {
+        "user_id": [123, 123, 7],
+        "ts": [datetime(2026, 1, 5, 9), datetime(2026, 1, 6, 12), datetime(2026, 1, 8)],
+        "amount": [10.5, 50.0, 2.0],
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    code: int | str | None
+    out: str
+    err: str
+
+
+def write(*, online: str = "None", project: str = PROJECT) -> None:
+    """The project, and what it reads."""
+    EVENTS.write_parquet("events.parquet")
+    Path("prices.csv").write_text("user_id,day,price\n1,2026-01-31,2.5\n2,2026-01-31,\n")
+    Path("definitions.py").write_text(project.replace("ONLINE", online))
+
+
+def run(line: str) -> Answer:
+    """A command line, in this process."""
+    out, err, code = io.StringIO(), io.StringIO(), None
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(shlex.split(line))
+        except SystemExit as ended:
+            code = ended.code
+    loader._forget()
+    return Answer(code=code, out=out.getvalue(), err=err.getvalue())
+
+
+def cells(line: str) -> list[str]:
+    """What stands in a line of a table."""
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]

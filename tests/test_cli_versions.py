@@ -1,0 +1,187 @@
+"""`mlforge versions`, `diff`, `rollback` and `vacuum`, as they are typed."""
+
+import json
+import os
+import pty
+import shlex
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from mlforge import loader
+from mlforge.cli.main import main
+
+MLFORGE = Path(sysconfig.get_path("scripts")) / "mlforge"
+PROJECT = """
+import mlforge as mlf
+from mlforge.store import LocalStore
+
+@mlf.feature(keys=["user"], source="users.parquet", timestamp="ts")
+def spend(df):
+    return df
+
+defs = mlf.Definitions("shop", store=LocalStore("store"))
+"""
+
+
+class Cli:
+    """Runs command lines in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+        self.code: int | str | None = None
+
+    def __call__(self, line: str) -> str:
+        """What is printed, errors included."""
+        with pytest.raises(SystemExit) as ended:
+            main(shlex.split(line))
+        self.code = ended.value.code
+        captured = self.capsys.readouterr()
+        return captured.out + captured.err
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
+    monkeypatch.chdir(tmp_path)
+    Path("definitions.py").write_text(PROJECT)
+    cli = Cli(capsys)
+    for value, user in ((1.0, "bob"), (2.0, "cid")):
+        rows = {"user": ["ann", user], "ts": [datetime(2026, 1, 1)] * 2, "n": [value, 0.0]}
+        pl.DataFrame(rows).write_parquet("users.parquet")
+        cli("build")
+    yield cli
+    loader._forget()
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def test_versions_is_a_table(cli: Cli) -> None:
+    cli("rollback spend 1.0.0 --yes")
+    lines = cli("versions spend").splitlines()
+    assert cells(lines[0]) == ["version", "committed", "made by", "rows", "definition"]
+    rows = [cells(line) for line in lines[2:]]
+    assert [(row[0], row[2], row[3]) for row in rows] == [
+        ("1.0.2", "rollback to 1.0.0", "2"),
+        ("1.0.1", "full", "2"),
+        ("1.0.0", "full", "2"),
+    ]
+    assert rows[0][1].endswith("Z")
+    assert {len(row[4]) for row in rows} == {8}
+
+
+def test_versions_as_json_is_one_array(cli: Cli) -> None:
+    newest, oldest = json.loads(cli("versions spend --json"))
+    assert (newest["version"], newest["delta_version"], newest["kind"], newest["rows"]) == ("1.0.1", 1, "full", 2)
+    assert datetime.fromisoformat(oldest["committed_at"]) < datetime.fromisoformat(newest["committed_at"])
+    assert newest["definition_hash"] == oldest["definition_hash"]
+    assert len(newest["definition_hash"]) == 32
+
+
+def test_diff_says_what_changed(cli: Cli) -> None:
+    assert cli("diff spend 1.0.0 1.0.1").splitlines() == [
+        "spend, from 1.0.0 to 1.0.1",
+        "  the definition is the same",
+        "  2 rows became 2: 1 added, 1 removed, 1 with other values",
+        "    n: 1 values",
+        "  added: user=cid, ts=2026-01-01 00:00:00+00:00: n=0.0",
+        "  removed: user=bob, ts=2026-01-01 00:00:00+00:00: n=0.0",
+        "  changed: user=ann, ts=2026-01-01 00:00:00+00:00: n=1.0 to n=2.0",
+    ]
+    assert cli("diff spend 1.0.1 1.0.1") == "spend: nothing changed from 1.0.1 to 1.0.1.\n"
+    Path("definitions.py").write_text(PROJECT.replace("return df", "return df.rename({'n': 'm'}).with_columns(k=1)"))
+    cli("build")
+    lines = cli("diff spend 1.0.1 2.0.0").splitlines()
+    assert lines[1:5] == [
+        "  column m was added: Float64",
+        "  column k was added: Int64",
+        "  column n was removed: Float64",
+        "  the definition changed",
+    ]
+
+
+def test_diff_as_json_is_one_object(cli: Cli) -> None:
+    found = json.loads(cli("diff spend 1.0.0 1.0.1 --json"))
+    assert (found["rows_added"], found["rows_removed"], found["rows_changed"]) == (1, 1, 1)
+    assert found["values_changed"] == {"n": 1}
+    assert found["examples"]["changed"] == [
+        {"row": {"user": "ann", "ts": "2026-01-01T00:00:00Z"}, "before": {"n": 1.0}, "after": {"n": 2.0}}
+    ]
+
+
+def test_rollback_is_not_done_unasked(cli: Cli) -> None:
+    said = cli("rollback spend 1.0.0")
+    assert said == "mlforge: spend would go back from 1.0.1 to 1.0.0: write --yes if that is meant.\n"
+    assert (cli.code, len(json.loads(cli("versions spend --json")))) == (1, 2)
+
+
+@pytest.mark.parametrize(("answer", "code", "newest"), [("y\n", 0, "1.0.2"), ("\n", 1, "1.0.1"), ("no\n", 1, "1.0.1")])
+def test_rollback_asks_on_a_terminal(answer: str, code: int, newest: str, cli: Cli) -> None:
+    controller, terminal = pty.openpty()
+    os.write(controller, answer.encode())
+    ended = subprocess.run(
+        [MLFORGE, "rollback", "spend", "1.0.0"], stdin=terminal, capture_output=True, text=True, check=False
+    )
+    os.close(terminal)
+    os.close(controller)
+    assert "Take spend back from 1.0.1 to 1.0.0? Type y: " in ended.stderr
+    assert ended.returncode == code
+    assert json.loads(cli("versions spend --json"))[0]["version"] == newest
+
+
+def test_rollback_says_what_is_there_now(cli: Cli) -> None:
+    said = cli("rollback spend 1.0.0 --yes")
+    assert said == "spend: 1.0.2 is now what 1.0.0 was, 2 rows. `mlforge build --online` takes it online.\n"
+    assert cells(cli("build").splitlines()[2])[:3] == ["spend", "rolled back", "1.0.2"]
+    assert json.loads(cli("build --json"))[0]["outcome"] == "rolled back"
+    assert cli("rollback spend 1.0.2") == "spend: 1.0.2 is the newest version, so nothing was done.\n"
+    report = json.loads(cli("rollback spend 1.0.0 --yes --json"))
+    assert (report["outcome"], report["version"], cli.code) == ("current", "1.0.2", 0)
+    assert "spend: 1.0.0 is 1.0.2, the newest version, so" in cli("rollback spend 1.0.0 --yes")
+    assert cells(cli("build --force").splitlines()[2])[:3] == ["spend", "built", "1.0.3"]
+
+
+@pytest.mark.parametrize("line", ["rollback spend 1.0.9 --yes", "diff spend 1.0.0 1.0.9"])
+def test_a_version_that_is_none_is_one_line(line: str, cli: Cli) -> None:
+    assert cli(line) == (
+        "mlforge: Feature 'spend' has no version '1.0.9'; there is '1.0.1', '1.0.0', and `mlforge versions spend` "
+        "shows all.\n"
+    )
+    assert cli.code == 1
+
+
+def test_vacuum_shows_what_it_deletes(cli: Cli) -> None:
+    assert cells(cli("vacuum").splitlines()[2]) == ["spend", "2", "2", "0", "0"]
+    planned = cli("vacuum --keep-days 0 --dry-run")
+    assert "Nothing was deleted: this is what a vacuum would delete." in planned
+    (report,) = json.loads(cli("vacuum --features spend --keep-days 0 --json"))
+    assert (report["versions"], report["kept"], report["files"]) == (2, 1, 1)
+    assert cells(planned.splitlines()[2]) == ["spend", "2", "1", "1", f"{report['bytes']:,}"]
+    said = cli("diff spend 1.0.0 1.0.1")
+    assert said.startswith("mlforge: Version 1.0.0 of feature 'spend' cannot be read from the table")
+    assert (cli.code, said.count("\n")) == (1, 1)
+
+
+def test_vacuum_without_tables_says_so(cli: Cli) -> None:
+    Path("definitions.py").write_text(PROJECT.replace('"store"', '"other"'))
+    assert cli("vacuum") == "There are no features that are built.\n"
+    assert json.loads(cli("vacuum --json")) == []
+    assert "'spend' has not been built" in cli("vacuum --features spend")
+
+
+@pytest.mark.parametrize("days", ["-1", "36501", "x"])
+def test_days_that_are_none_are_not_understood(days: str, cli: Cli) -> None:
+    said = cli(f"vacuum --keep-days={days}")
+    assert (cli.code, said.count("\n")) == (2, 1)
+    assert "keep-days" in said
+
+
+@pytest.mark.parametrize("command", ["versions", "diff", "rollback", "vacuum"])
+def test_every_command_shows_an_example_in_its_help(command: str, cli: Cli) -> None:
+    assert f"mlforge {command}" in cli(f"{command} --help").partition("Example")[2]

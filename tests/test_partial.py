@@ -1,0 +1,362 @@
+"""Builds of some events, in any order, leave the table that one build of all would."""
+
+import datetime as dt
+import multiprocessing
+import random
+import tempfile
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mlforge as mlf
+from mlforge import DefinitionError, Definitions, RequestError
+from mlforge.build import BuildReport
+from mlforge.engines.polars import compute
+from mlforge.span import Span, touched
+from mlforge.store import LocalStore
+
+DAY = dt.timedelta(days=1)
+START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+SCHEMA = {"user": pl.Int64, "ts": pl.Datetime("us", "UTC"), "amount": pl.Int64}
+AGGREGATIONS = ["sum", "count", "mean", "min", "max", "n_unique", "first", "last", "median"]
+Event = tuple[int, float, int]
+
+
+class Project:
+    """Events, and a feature over them that is built in parts in one store and at once in another."""
+
+    def __init__(self, folder: Path, *, interval: str | None = "1d", windows: Iterable[str] = ("3d", "35d")) -> None:
+        self.folder = folder
+        self.metrics = [mlf.Rolling(windows=list(windows), aggregations={"amount": AGGREGATIONS})] if windows else []
+        self.interval = interval
+
+    def events(self, events: Iterable[Event]) -> None:
+        """Events of users, so many days after START."""
+        rows = [{"user": user, "ts": START + day * DAY, "amount": amount} for user, day, amount in events]
+        pl.DataFrame(rows, schema=SCHEMA).sort("ts").write_parquet(self.folder / "events.parquet", row_group_size=3)
+
+    def definitions(self, store: str = "parts") -> Definitions:
+        @mlf.feature(
+            keys=["user"],
+            source=self.folder / "events.parquet",
+            timestamp="ts",
+            interval=self.interval,
+            metrics=self.metrics,
+        )
+        def spend(df: pl.LazyFrame) -> pl.LazyFrame:
+            return df
+
+        return Definitions("p", features=[spend], store=LocalStore(self.folder / store))
+
+    def build(self, start: float | None = None, end: float | None = None, **options: Any) -> BuildReport:
+        days = {"start": start, "end": end}
+        given = {name: START + day * DAY for name, day in days.items() if day is not None}
+        (report,) = self.definitions().build(**given, **options)
+        return report
+
+    def rows(self, store: str = "parts") -> pl.DataFrame:
+        snapshot = LocalStore(self.folder / store).open("spend")
+        assert snapshot is not None
+        rows = snapshot.collect(snapshot.scan()).sort("user", "ts")
+        assert snapshot.record.rows == len(rows)
+        return rows
+
+    def agrees(self) -> bool:
+        """Whether the parts are the whole."""
+        self.definitions("whole").build(force=True)
+        return self.rows().equals(self.rows("whole"))
+
+
+EVENTS: list[Event] = [(1, 0.5, 10), (1, 20.25, 5), (2, 33.0, 7), (1, 62.75, 1), (3, 80.0, 4)]
+DAYS = st.integers(0, 4 * 90).map(lambda quarter: quarter / 4)
+MANY = st.lists(st.tuples(st.integers(0, 2), DAYS, st.integers(0, 3)), max_size=14)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    before=MANY.filter(bool),
+    after=MANY,
+    cuts=st.lists(DAYS, max_size=4),
+    interval=st.sampled_from([None, "6h", "1d", "4d", "1w"]),
+    windows=st.sampled_from([(), ("6h",), ("3d",), ("1d", "35d")]),
+    seed=st.integers(0, 99),
+)
+def test_parts_in_any_order_that_cover_all_events_make_the_whole(
+    before: list[Event],
+    after: list[Event],
+    cuts: list[float],
+    interval: str | None,
+    windows: tuple[str, ...],
+    seed: int,
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        project = Project(Path(folder), interval=interval if windows else None, windows=windows)
+        project.events(before)
+        project.build()
+        project.events(after)
+        edges = [-1.0, *sorted(set(cuts)), 91.0]
+        # Each reaches a bit into the next, and the last has no end.
+        parts: list[tuple[float, float | None]] = [(a, b + 0.75) for a, b in pairwise(edges)]
+        parts[-1] = (parts[-1][0], None)
+        random.Random(seed).shuffle(parts)
+        for start, end in parts:
+            project.build(start, end)
+        if after:
+            assert project.agrees()
+        else:
+            assert project.rows().is_empty()
+
+
+class Events(mlf.Source):
+    def __init__(self, events: Iterable[Event]) -> None:
+        rows = [{"user": user, "ts": START + day * DAY, "amount": amount} for user, day, amount in events]
+        self.frame = pl.DataFrame(rows, schema=SCHEMA)
+
+    def scan(self) -> pl.LazyFrame:
+        return self.frame.lazy()
+
+
+SOON = st.integers(0, 4 * 25).map(lambda quarter: quarter / 4)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    events=st.lists(st.tuples(st.integers(0, 1), SOON, st.integers(0, 3)), min_size=1, max_size=12),
+    start=SOON,
+    length=st.none() | st.integers(1, 40).map(lambda quarter: quarter / 4),
+    interval=st.sampled_from([None, "6h", "1d", "4d", "1w"]),
+    windows=st.sampled_from([["6h"], ["3d"], ["1d", "2w"], ["9d"]]),
+)
+def test_a_part_of_the_events_gives_the_rows_of_the_whole_from_no_more_than_it_needs(
+    events: list[Event], start: float, length: float | None, interval: str | None, windows: list[str]
+) -> None:
+    source = Events(events)
+
+    @mlf.feature(
+        keys=["user"],
+        source=source,
+        timestamp="ts",
+        interval=interval,
+        metrics=[mlf.Rolling(windows=windows, aggregations={"amount": AGGREGATIONS})],
+    )
+    def spend(df: pl.LazyFrame) -> pl.LazyFrame:
+        return df
+
+    part = Span(start=START + start * DAY, end=None if length is None else START + (start + length) * DAY)
+    whole = compute(spend, source).rows
+    assert compute(spend, source, part).rows.equals(whole.filter(touched(spend, part).holds("ts")))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    events=MANY.filter(bool),
+    start=DAYS,
+    length=st.integers(1, 60).map(lambda quarter: quarter / 4),
+    changed=MANY,
+    interval=st.sampled_from([None, "1d", "4d"]),
+)
+def test_a_part_is_all_that_has_to_be_built_where_only_its_events_have_changed(
+    events: list[Event], start: float, length: float, changed: list[Event], interval: str | None
+) -> None:
+    end = start + length
+    kept = [event for event in events if not start <= event[1] < end]
+    changed = [event for event in changed if start <= event[1] < end]
+    with tempfile.TemporaryDirectory() as folder:
+        project = Project(Path(folder), interval=interval)
+        project.events(events)
+        project.build()
+        project.events(kept + changed)
+        report = project.build(start, end)
+        assert (report.reason, report.outcome in ("built", "unchanged")) == ("", True)
+        if kept or changed:
+            assert project.agrees()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    project = Project(tmp_path)
+    project.events(EVENTS)
+    return project
+
+
+def test_where_a_part_cannot_be_built_all_of_it_is(project: Project) -> None:
+    report = project.build(20, 21)
+    assert (report.outcome, report.events, report.reason) == ("built", None, "there was no table")
+    assert project.agrees()
+    project.metrics = [mlf.Rolling(windows=["2d"], aggregations={"amount": ["sum"]})]
+    report = project.build(20, 21)
+    assert (report.outcome, report.version, report.reason) == ("built", "2.0.0", "the definition has changed")
+    assert project.agrees()
+
+
+def test_only_the_months_that_a_part_can_change_are_written(project: Project) -> None:
+    project.build()
+    before = LocalStore(project.folder / "parts").open("spend")
+    project.events([*EVENTS, (1, 80.5, 9)])
+    report = project.build(80, 81)
+    after = LocalStore(project.folder / "parts").open("spend")
+    assert before is not None
+    assert after is not None
+    assert report.version == "1.0.1"
+    changed = {month for month in after.files if before.files.get(month) != after.files[month]}
+    assert changed == {"2026-03", "2026-04"}
+    assert project.agrees()
+
+
+def test_no_more_of_the_source_is_read_than_a_part_needs(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.build()
+    read: list[pl.DataFrame] = []
+    from mlforge.engines import polars as engine
+
+    whole = engine.history
+    monkeypatch.setattr(engine, "history", lambda feature, events: (read.append(events), whole(feature, events))[1])
+    project.build(80, 81, force=True)
+    # An interval and the longest window before, a window after.
+    assert read[0]["ts"].to_list() == [START + day * DAY for day in (62.75, 80.0)]
+
+
+def test_an_incremental_build_takes_what_is_new_and_what_is_late(project: Project) -> None:
+    project.build()
+    assert project.build(incremental=True).outcome == "skipped"
+    project.events([*EVENTS, (2, 81.5, 3), (1, 78.5, 2)])
+    report = project.build(incremental=True, look_back="2d")
+    assert report.outcome == "built"
+    assert report.events is not None
+    assert START + 76 * DAY < report.events.start <= START + 78 * DAY
+    assert project.agrees()
+    assert project.build(incremental=True).outcome == "skipped"
+    # It knows nothing of what is earlier.
+    assert project.build().outcome == "unchanged"
+    assert project.build().outcome == "skipped"
+
+
+def test_an_event_that_is_later_than_the_look_back_waits_for_a_full_build(project: Project) -> None:
+    project.build()
+    project.events([*EVENTS, (2, 40.0, 3)])
+    project.build(incremental=True)
+    assert not project.agrees()
+    project.build()
+    assert project.agrees()
+
+
+def test_a_quiet_part_is_no_mistake_and_an_empty_one_takes_rows_away(project: Project) -> None:
+    project.build()
+    assert project.build(40, 41, force=True).outcome == "unchanged"
+    project.events(EVENTS[:-1])
+    assert project.build(79, 81).outcome == "built"
+    assert project.agrees()
+    project.events([*EVENTS[:-1], (3, 150.0, 1)])
+    assert project.build(150, 151).outcome == "built"
+    assert project.agrees()
+
+
+def test_checks_look_at_the_events_of_the_part(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.events(EVENTS)
+
+    def definitions() -> Definitions:
+        @mlf.feature(
+            keys=["user"],
+            source=tmp_path / "events.parquet",
+            timestamp="ts",
+            checks={"small": mlf.Check(pl.col("amount") < 10, severity="warn")},
+        )
+        def spend(df: pl.LazyFrame) -> pl.LazyFrame:
+            return df
+
+        return Definitions("p", features=[spend], store=LocalStore(tmp_path / "parts"))
+
+    (report,) = definitions().build()
+    assert (report.checks[0].rows, report.checks[0].failed) == (5, 1)
+    (report,) = definitions().build(start="2026-01-21", end="2026-02-10", force=True)
+    assert (report.checks[0].rows, report.checks[0].failed) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"end": 3}, "write start as well"),
+        ({"start": 3, "end": 3}, "is not after the start"),
+        ({"start": 3, "incremental": True}, "leave start and end out"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(project: Project, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(RequestError, match=says):
+        project.build(**options)
+
+
+def _build_part(folder: Path, start: float, end: float) -> None:
+    Project(folder).build(start, end)
+
+
+def test_two_processes_that_build_different_months_at_once_both_land(project: Project) -> None:
+    context = multiprocessing.get_context("spawn")
+    project.build()
+    random_ = random.Random(7)
+    for _ in range(5):
+        events = [(random_.randrange(3), random_.randrange(360) / 4, random_.randrange(4)) for _ in range(20)]
+        project.events(events)
+        parts = [(-1.0, 31.0), (31.0, 59.0), (59.0, 91.0)]
+        processes = [context.Process(target=_build_part, args=(project.folder, *part)) for part in parts]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0, 0, 0]
+        assert project.agrees()
+
+
+def test_a_feature_reads_another_one_and_is_built_after_it(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"user": [1, 2], "ts": [START, START + DAY], "amount": [5, 7]})
+    rows.write_parquet(tmp_path / "rows.parquet")
+
+    def definitions(*, reverse: bool = True, factor: int = 1) -> Definitions:
+        @mlf.feature(keys=["user"], source=tmp_path / "rows.parquet", timestamp="ts")
+        def base(df: pl.LazyFrame) -> pl.LazyFrame:
+            return df.with_columns(pl.col("amount") * factor)
+
+        @mlf.feature(keys=["user"], source=base, timestamp="ts")
+        def double(df: pl.LazyFrame) -> pl.LazyFrame:
+            return df.with_columns(pl.col("amount") * 2)
+
+        features = [double, base] if reverse else [double]
+        return Definitions("d", features=features, store=LocalStore(tmp_path / "store"))
+
+    with pytest.raises(DefinitionError, match="'double' reads 'base', which is none of the project's features"):
+        definitions(reverse=False).build()
+    with pytest.raises(RequestError, match="'double' reads 'base', which is not built"):
+        definitions().build(["double"])
+    assert [report.feature for report in definitions().build()] == ["base", "double"]
+    assert [report.outcome for report in definitions().build()] == ["skipped", "skipped"]
+    pl.concat([rows, rows.with_columns(pl.col("ts") + DAY * 3)]).write_parquet(tmp_path / "rows.parquet")
+    reports = definitions().build(start=START + 2 * DAY)
+    assert [(report.outcome, report.version) for report in reports] == [("built", "1.0.1"), ("built", "1.0.1")]
+    snapshot = LocalStore(tmp_path / "store").open("double")
+    assert snapshot is not None
+    assert sorted(snapshot.collect(snapshot.scan())["amount"]) == [10, 10, 14, 14]
+    # All of what it reads is new, so all of it is built.
+    reports = definitions(factor=10).build(start=START + 2 * DAY)
+    assert [report.reason for report in reports] == ["the definition has changed", ""]
+    snapshot = LocalStore(tmp_path / "store").open("double")
+    assert snapshot is not None
+    assert sorted(snapshot.collect(snapshot.scan())["amount"]) == [100, 100, 140, 140]
+
+
+def test_a_feature_over_windows_is_no_source() -> None:
+    @mlf.feature(
+        keys=["user"],
+        source="x.parquet",
+        timestamp="ts",
+        metrics=[mlf.Rolling(windows=["1d"], aggregations={"amount": ["sum"]})],
+    )
+    def spend(df: pl.LazyFrame) -> pl.LazyFrame:
+        return df
+
+    with pytest.raises(DefinitionError, match="its source 'spend' has windows"):
+        mlf.feature(keys=["user"], source=spend, timestamp="ts", name="more")(lambda df: df)
