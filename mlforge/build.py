@@ -173,6 +173,8 @@ def _part(
         return None, "there was no table"
     if current.record.definition_hash != definition:
         return None, "the definition has changed"
+    if current.record.kind == "rollback":
+        return None, "what was there was rolled back"
     if feature.timestamp is None:
         return None, "it has no timestamp"
     if feature.available_at is not None:

@@ -57,23 +57,26 @@ def in_order(features: Iterable[Feature], known: Mapping[str, Feature]) -> list[
         known: All features of the project by name.
 
     Raises:
-        DefinitionError: One reads a feature that the project does not have.
+        DefinitionError: One reads a feature that the project does not have, or they read each other.
     """
-    chosen = list(features)
+    chosen = {feature.name: feature for feature in features}
     ordered: dict[str, Feature] = {}
 
-    def add(feature: Feature) -> None:
-        # A feature is made after its source, so there is no way round in a circle.
+    def add(feature: Feature, readers: tuple[str, ...] = ()) -> None:
+        if feature.name in readers:
+            raise DefinitionError(f"Features read each other in a circle: {', '.join(readers)}.")
         if isinstance(feature.source, Feature):
-            if known.get(feature.source.name) is not feature.source:
+            # By name: in a notebook the source may have been made again since, also from what reads it.
+            source = feature.source.name
+            if source not in known:
                 raise DefinitionError(
-                    f"Feature {feature.name!r} reads {feature.source.name!r}, which is none of the project's features: "
-                    f"add it to features=[...]."
+                    f"Feature {feature.name!r} reads {source!r}, which is none of the project's features: add it to "
+                    f"features=[...]."
                 )
-            if feature.source in chosen:
-                add(feature.source)
+            if source in chosen:
+                add(chosen[source], (*readers, feature.name))
         ordered.setdefault(feature.name, feature)
 
-    for feature in chosen:
+    for feature in chosen.values():
         add(feature)
     return list(ordered.values())

@@ -76,10 +76,11 @@ def recompute(feature: Feature, rows: pl.DataFrame, at: datetime) -> Recomputed:
     if feature.timestamp is None:
         # Two rows are none: a build refuses them.
         return _held(feature, rows, 0 if len(rows) == 1 else None)
+    rows = rows.select(*feature.index, pl.exclude(feature.index))
     ties = [name for name in rows.columns if name not in (*feature.index, feature.available_at)]
     known = pl.max_horizontal(times(feature))
     if feature.metrics:
-        return _windowed(feature, rows.sort(feature.timestamp, *ties, known), at)
+        return _windowed(feature, rows.sort(feature.timestamp, known, *ties), at)
     past = rows.filter(known <= at).sort(feature.timestamp, known, *ties)
     later = rows.filter(known > at).sort(known, feature.timestamp, *ties)
     around = pl.concat([past.tail(NEIGHBOURS + 1), later.head(NEIGHBOURS)])

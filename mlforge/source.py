@@ -130,4 +130,5 @@ def _scan(file: str) -> pl.LazyFrame:
         return pl.scan_csv(file, try_parse_dates=True, glob=not local)
     if name.endswith((".ndjson", ".jsonl")):
         return pl.scan_ndjson(escape(file) if local else file)
-    raise DataError(f"The ending of the source {file!r} is none of .parquet, .csv, .ndjson, .jsonl.")
+    shown = without_credentials(file)
+    raise DataError(f"The ending of the source {shown!r} is none of .parquet, .csv, .ndjson, .jsonl.")

@@ -57,7 +57,8 @@ def value_at(
         OverflowError: An integer sum is beyond Int64; the text is the name of the output column.
     """
     end = boundary(t, interval)
-    past = [event for event in rows_of(events, entity, timestamp) if instant(event[timestamp]) < end]
+    known = rows_of(events, entity, timestamp, available_at)
+    past = [event for event in known if instant(event[timestamp]) < end]
     if available_at is not None:
         past = [event for event in past if instant(event[available_at]) < end]
     if not past:
@@ -98,13 +99,14 @@ def value_of_snapshot(rows: Iterable[Row], entity: Row) -> dict[str, Any] | None
     return without(own[0], entity) if own else None
 
 
-def rows_of(rows: Iterable[Row], entity: Row, timestamp: str | None) -> list[Row]:
-    """The entity's rows by time; ties by the remaining columns, left to right, nulls first."""
+def rows_of(rows: Iterable[Row], entity: Row, timestamp: str | None, available_at: str | None = None) -> list[Row]:
+    """The entity's rows by time; ties by when they are known, then by the other columns, left to right, nulls first."""
 
     def order(row: Row) -> Any:
         time = instant(row[timestamp]) if timestamp else 0
-        rest = without(row, [*entity, timestamp]).values()
-        return time, [(item is not None, item) for item in rest]
+        known = max(time, instant(row[available_at])) if available_at else 0
+        rest = without(row, [*entity, timestamp, available_at]).values()
+        return time, known, [(item is not None, item) for item in rest]
 
     own = (row for row in rows if all(row[key] == item for key, item in entity.items()))
     timed = (row for row in own if timestamp is None or row[timestamp] is not None)

@@ -127,6 +127,19 @@ def test_a_feature_that_reads_another_names_it() -> None:
     assert [source["features"] for source in found["sources"]] == [["base"]]
 
 
+def test_when_rows_are_known_and_how_long_they_hold_is_described_and_listed() -> None:
+    old, late = (
+        feature("old", "x.csv", timestamp="t", max_age="3d"),
+        feature("late", "x.csv", timestamp="t", available_at="u"),
+    )
+    found = {each["name"]: (each["max_age"], each["available_at"]) for each in described(old, late)["features"]}
+    assert found == {"old": ("3d", None), "late": (None, "u")}
+    shop.write(project=shop.PROJECT.replace('timestamp="ts")', 'timestamp="ts", max_age="3d")'))
+    assert "  time      ts\n  holds for 3d\n" in shop.run("list").out
+    shop.write(project=shop.PROJECT.replace('timestamp="ts")', 'timestamp="ts", available_at="ts2")'))
+    assert "  time      ts\n  known at  ts2\n" in shop.run("list").out
+
+
 def test_a_project_without_features_is_described_too() -> None:
     assert described() == {"format": 1, "name": "p", "sources": [], "entities": [], "features": []}
 

@@ -348,6 +348,18 @@ def test_a_feature_reads_another_one_and_is_built_after_it(tmp_path: Path) -> No
     assert sorted(snapshot.collect(snapshot.scan())["amount"]) == [100, 100, 140, 140]
 
 
+def test_features_that_read_each_other_are_refused(tmp_path: Path) -> None:
+    def same(df: pl.LazyFrame) -> pl.LazyFrame:
+        return df
+
+    first = mlf.feature(keys=["user"], source="x.parquet", timestamp="ts", name="a")(same)
+    reader = mlf.feature(keys=["user"], source=first, timestamp="ts", name="b")(same)
+    again = mlf.feature(keys=["user"], source=reader, timestamp="ts", name="a")(same)
+    definitions = Definitions("c", features=[again, reader], store=LocalStore(tmp_path))
+    with pytest.raises(DefinitionError, match="read each other in a circle: a, b"):
+        definitions.build()
+
+
 def test_a_feature_over_windows_is_no_source() -> None:
     @mlf.feature(
         keys=["user"],

@@ -82,6 +82,12 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str], dict[str, Any]]] = [
     ),
     (Definitions.verify, ["features"], {"features": None, "as_of": None, "sample": None}),
     (Definitions.status, ["features"], {"features": None}),
+    (Definitions.to_dict, [], {}),
+    (
+        Definitions.explain,
+        ["feature", "entity_keys", "at"],
+        {"feature": NOTHING, "entity_keys": NOTHING, "at": None},
+    ),
     (Definitions.versions, ["feature"], {"feature": NOTHING}),
     (Definitions.diff, ["feature", "before", "after"], dict.fromkeys(("feature", "before", "after"), NOTHING)),
     (Definitions.rollback, ["feature", "version"], {"feature": NOTHING, "version": NOTHING}),

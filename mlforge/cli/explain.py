@@ -87,14 +87,12 @@ def _plain(found: "Explanation") -> dict[str, Any]:
 
 def _show(found: "Explanation", defs: "Definitions") -> None:
     output.write(f"{found.feature}  {shown(found.entity)}  at {output.moment(found.at)}")
-    for table in (_values(found), _rows(found, defs.feature(found.feature).timestamp)):
+    for table in (_values(found), _windows(found), _rows(found, defs.feature(found.feature).timestamp)):
         if table:
             output.write("")
             sides = {name: "right" if name in NUMBERS else "left" for name in table[0]}
             output.write_table(sides, [list(row.values()) for row in table])
     output.write("")
-    if found.recomputed.boundary is not None:
-        output.write(f"Windows: they end before {output.moment(found.recomputed.boundary)}.")
     if found.stored.version is not None:
         output.write(f"Stored: {_stored(found)}.")
     output.write(f"Online: {_online(found, defs)}")
@@ -112,10 +110,22 @@ def _values(found: "Explanation") -> list[dict[str, str]]:
         cells |= {name: _cell(values[column]) if column in values else "-" for name, values in places.items()}
         if found.differing:
             cells[""] = "differs" if column in found.differing else ""
-        if window := found.recomputed.windows.get(column):
-            cells |= {"events": f"{window.events:,}", "from": output.moment(window.start)}
         table.append(cells)
     return table
+
+
+def _windows(found: "Explanation") -> list[dict[str, str]]:
+    """A row for each length, since the windows of that length are the same for every column."""
+    different = {window.length: window for window in found.recomputed.windows.values()}
+    return [
+        {
+            "window": window.length,
+            "from": output.moment(window.start),
+            "before": output.moment(window.end),
+            "events": f"{window.events:,}",
+        }
+        for window in different.values()
+    ]
 
 
 def _rows(found: "Explanation", timestamp: str | None) -> list[dict[str, str]]:
@@ -129,10 +139,9 @@ def _rows(found: "Explanation", timestamp: str | None) -> list[dict[str, str]]:
     table = []
     for number, row in enumerate([*first.to_dicts(), *last.to_dicts()]):
         cells = {name: _cell(value) for name, value in row.items() if name not in found.entity}
-        if lengths:
-            cells["in"] = " ".join(length for length, start in lengths.items() if start <= row[timestamp or ""])
-        else:
-            cells[""] = "holds" if number == holds else ""
+        inside = [f"in {length}" for length, start in lengths.items() if start <= row[timestamp or ""]]
+        # Under a heading that no column has.
+        cells[""] = "holds" if number == holds else ", ".join(inside)
         if number == len(first) and last.height:
             table.append(dict.fromkeys(cells, "..."))
         table.append(cells)

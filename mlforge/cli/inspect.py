@@ -1,7 +1,6 @@
 """`mlforge inspect`: what there is to know about a feature."""
 
 from datetime import datetime
-from itertools import groupby
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ EXAMPLES = """Examples:
   mlforge inspect user_spend
   mlforge inspect user_spend --at 2018-01-01 --version 1.0.3
   mlforge inspect user_spend --json"""
+WORDS = ("column", "type", "most frequent", "histogram")
 EMPTY, BARS = "▁", "▂▃▄▅▆▇█"
 
 
@@ -111,33 +111,42 @@ def _online(found: "Inspection") -> str:
 
 
 def _profiles(built: "Built") -> None:
-    """One table for columns of each kind, so that times do not make those of the numbers wide."""
-    for _, group in groupby(sorted(built.profile, key=_kind), key=_kind):
-        rows = [_row(each) for each in group]
-        words = ("column", "type", "histogram", "most frequent")
-        sides = {name: "left" if name in words else "right" for name in rows[0]}
+    """What all columns have; then how numbers are spread; then, since each is as wide as three numbers, times."""
+    spread = [column for column in built.profile if column.quantiles]
+    times = [column for column in spread if column.dtype.startswith("Date")]
+    numbers = [column for column in spread if column not in times]
+    texts = any(column.top for column in built.profile)
+    _table([_row(column, texts=texts) for column in built.profile])
+    _table([_spread(column, tuple(column.quantiles)) for column in numbers])
+    _table([_spread(column, ("min", "50%", "max")) for column in times])
+
+
+def _table(rows: list[dict[str, str]]) -> None:
+    if rows:
+        sides = {name: "left" if name in WORDS else "right" for name in rows[0]}
         output.write("")
         output.write_table(sides, [list(row.values()) for row in rows])
 
 
-def _kind(column: "ColumnProfile") -> int:
-    return 2 if not column.quantiles else int(column.dtype.startswith("Date"))
-
-
-def _row(column: "ColumnProfile") -> dict[str, str]:
+def _row(column: "ColumnProfile", *, texts: bool) -> dict[str, str]:
     row = {
         "column": column.column,
         "type": "Datetime" if column.dtype.startswith("Datetime") else column.dtype,
         "null": "-" if column.null_rate is None else f"{100 * column.null_rate:.3g}%",
         "distinct": f"{column.distinct:,}",
     }
-    # Of times fewer, since each is as wide as three numbers.
-    labels = ("min", "50%", "max") if _kind(column) == 1 else column.quantiles
-    row |= {label: _text(column.quantiles[label]) for label in labels}
-    if column.quantiles:
-        return row | {"histogram": _bars(column.histogram)}
-    # As Python writes it, so that spaces and what cannot be printed are seen.
-    return row | {"most frequent": ", ".join(f"{str(value)[:30]!r} {rows:,}" for value, rows in column.top)}
+    if texts:
+        # As Python writes it, so that spaces and what cannot be printed are seen.
+        row["most frequent"] = ", ".join(f"{str(value)[:30]!r} {rows:,}" for value, rows in column.top)
+    return row
+
+
+def _spread(column: "ColumnProfile", labels: "Sequence[str]") -> dict[str, str]:
+    row = {"column": column.column}
+    for label in labels:
+        value = column.quantiles[label]
+        row[label] = f"{value:%Y-%m-%dT%H:%MZ}" if isinstance(value, datetime) else _text(value)
+    return row | {"histogram": _bars(column.histogram)}
 
 
 def _bars(counts: "Sequence[int]") -> str:
@@ -155,4 +164,6 @@ def _text(value: Any) -> str:
         return "-"
     if isinstance(value, datetime):
         return output.moment(value.replace(microsecond=0))
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+    return str(value)

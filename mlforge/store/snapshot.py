@@ -214,7 +214,13 @@ class Snapshot:
 
     def outlived(self, instant: datetime) -> datetime | None:
         """Rows up to this time have held for as long as they may; None where they hold until the next one."""
-        return None if self.record.max_age is None else instant - timedelta(microseconds=self.record.max_age)
+        if self.record.max_age is None:
+            return None
+        try:
+            return instant - timedelta(microseconds=self.record.max_age)
+        except OverflowError:
+            # Before the year 1 there is nothing.
+            return datetime.min.replace(tzinfo=instant.tzinfo)
 
     def next_change(self, instant: datetime) -> datetime | None:
         """The first instant after this one at which a row may begin to hold or cease to; None where there is none."""

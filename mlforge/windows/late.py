@@ -35,7 +35,8 @@ def late_change_points(
     interval.
 
     Args:
-        events: As for `change_points`, with the column `available_at`, of the timestamp's dtype and without nulls.
+        events: As for `change_points`, with the column `available_at`, of the timestamp's dtype and without nulls; of
+            events at one time the one that was known last is the last.
         keys: The entity key columns.
         timestamp: The column of the event times.
         available_at: The column of the times from which on an event is known.
@@ -58,9 +59,11 @@ def late_change_points(
     named = [*entity_keys.items(), *plain.items(), (timestamp, "at"), (available_at, "known")]
     frame = pl.DataFrame([unsigned_zeros(events.get_column(name)).alias(alias) for name, alias in named])
     entities = frame.select(entity_keys.values()).unique().sort(*entity_keys.values()).with_row_index("entity")
+    # Nothing is known before it happens.
     frame = (
-        frame.join(entities, on=list(entity_keys.values()))
-        .sort("entity", "at", *(plain[name] for name in ties), "known", nulls_last=False)
+        frame.with_columns(known=pl.max_horizontal("at", "known"))
+        .join(entities, on=list(entity_keys.values()))
+        .sort("entity", "at", "known", *(plain[name] for name in ties), nulls_last=False)
         .with_row_index("row")
         .with_columns(grid.tile_end(pl.col("at", "known").to_physical()))
         .with_columns(enters=grid.up(pl.max_horizontal("at", "known")))
