@@ -38,10 +38,10 @@ class Span:
         Where a column counts in days or milliseconds, what lies around the edges is held as well. Dtypes that are no
         instants are not looked at: all of them is held.
         """
+        if not isinstance(dtype, pl.Date | pl.Datetime):
+            return pl.lit(value=True)
         inside = pl.col(column) >= _literal(self.start, dtype, up=False)
-        if self.end is not None:
-            inside &= pl.col(column) < _literal(self.end, dtype, up=True)
-        return inside if isinstance(dtype, pl.Date | pl.Datetime) else pl.lit(value=True)
+        return inside if self.end is None else inside & (pl.col(column) < _literal(self.end, dtype, up=True))
 
 
 def needed(feature: Feature, events: Span) -> Span:
@@ -78,14 +78,12 @@ def _step(feature: Feature) -> dt.timedelta:
     return dt.timedelta(microseconds=microseconds(feature.interval)) if feature.interval else _MICROSECOND
 
 
-def _literal(instant: dt.datetime, dtype: pl.DataType, *, up: bool) -> pl.Expr:
+def _literal(instant: dt.datetime, dtype: pl.Date | pl.Datetime, *, up: bool) -> pl.Expr:
+    """An instant in the unit of a column, rounded down or up."""
     if isinstance(dtype, pl.Date):
-        later = dt.timedelta(days=1) - _MICROSECOND if up else dt.timedelta()
-        return pl.lit((instant + later).date())
-    if isinstance(dtype, pl.Datetime):
-        if dtype.time_unit == "ms":
-            later = dt.timedelta(milliseconds=1) - _MICROSECOND if up else dt.timedelta()
-            instant = (instant + later).replace(microsecond=(instant + later).microsecond // 1000 * 1000)
-        zone = None if dtype.time_zone is None else ZoneInfo(dtype.time_zone)
-        return pl.lit(instant.astimezone(zone) if zone else instant.replace(tzinfo=None), dtype)
-    return pl.lit(value=None)
+        return pl.lit((instant + (dt.timedelta(days=1) - _MICROSECOND) * up).date())
+    if dtype.time_unit == "ms":
+        instant += (dt.timedelta(milliseconds=1) - _MICROSECOND) * up
+        instant = instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+    zone = None if dtype.time_zone is None else ZoneInfo(dtype.time_zone)
+    return pl.lit(instant.astimezone(zone) if zone else instant.replace(tzinfo=None), dtype)

@@ -48,7 +48,7 @@ def frame_of(events: list[dict[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(events, schema=schema)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     rows=ROWS,
     interval=st.sampled_from([None, "1h", "5h", "1d"]),

@@ -1,11 +1,11 @@
 """Builds of some events, in any order, leave the table that one build of all would."""
 
 import datetime as dt
+import itertools
 import multiprocessing
 import random
 import tempfile
 from collections.abc import Iterable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def test_parts_in_any_order_that_cover_all_events_make_the_whole(
         project.events(after)
         edges = [-1.0, *sorted(set(cuts)), 91.0]
         # Each reaches a bit into the next, and the last has no end.
-        parts: list[tuple[float, float | None]] = [(a, b + 0.75) for a, b in pairwise(edges)]
+        parts: list[tuple[float, float | None]] = [(a, b + 0.75) for a, b in itertools.pairwise(edges)]
         parts[-1] = (parts[-1][0], None)
         random.Random(seed).shuffle(parts)
         for start, end in parts:
@@ -125,7 +125,7 @@ class Events(mlf.Source):
 SOON = st.integers(0, 4 * 25).map(lambda quarter: quarter / 4)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     events=st.lists(st.tuples(st.integers(0, 1), SOON, st.integers(0, 3)), min_size=1, max_size=12),
     start=SOON,
@@ -151,6 +151,33 @@ def test_a_part_of_the_events_gives_the_rows_of_the_whole_from_no_more_than_it_n
     part = Span(start=START + start * DAY, end=None if length is None else START + (start + length) * DAY)
     whole = compute(spend, source).rows
     assert compute(spend, source, part).rows.equals(whole.filter(touched(spend, part).holds("ts")))
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        pl.Date(),
+        pl.Datetime("ms"),
+        pl.Datetime("us", "Asia/Kolkata"),
+        pl.Datetime("ns", "UTC"),
+        pl.Datetime("ns"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("windows", [[], ["3d"]], ids=["rows", "windows"])
+def test_times_of_every_kind_are_cut_where_they_are(dtype: pl.DataType, windows: list[str]) -> None:
+    days = [0.0, 1.0, 1.5, 1.500000001, 2.0, 2.25, 7.0]
+    source = Events([(1, day, int(4 * day)) for day in days])
+    naive = pl.col("ts").dt.replace_time_zone(None)
+    zone = getattr(dtype, "time_zone", None)
+    source.frame = source.frame.with_columns(pl.col("ts").dt.convert_time_zone(zone) if zone else naive)
+    source.frame = source.frame.with_columns(pl.col("ts").cast(dtype)).unique(["user", "ts"], keep="last")
+    metrics = [mlf.Rolling(windows=windows, aggregations={"amount": ["sum"]})] if windows else []
+    spend = mlf.feature(keys=["user"], source=source, timestamp="ts", metrics=metrics, name="spend")(lambda df: df)
+    whole = compute(spend, source).rows
+    for start, end in itertools.combinations([-1.0, 0.0, 1.0, 1.25, 1.5, 1.5000000005, 2.0, 7.0, 8.0], 2):
+        part = Span(start=START + start * DAY, end=START + end * DAY)
+        assert compute(spend, source, part).rows.equals(whole.filter(touched(spend, part).holds("ts"))), (start, end)
 
 
 @settings(max_examples=20, deadline=None)
