@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from command_line import Cli, run
 from mlforge.online import RedisStore
 from servers import RedisServer
 
@@ -27,6 +28,18 @@ def redis_server() -> Iterator[RedisServer]:
 def redis_prefix() -> str:
     """A prefix that no other test has."""
     return f"test{next(_prefixes)}"
+
+
+@pytest.fixture
+def online(redis_server: RedisServer, redis_prefix: str) -> str:
+    """What makes a store that holds nothing yet, as it is written in a project."""
+    return f"RedisStore.from_url({redis_server.url!r}, prefix={redis_prefix!r})"
+
+
+@pytest.fixture
+def cli() -> Cli:
+    """Runs a command line in this process."""
+    return run
 
 
 @pytest.fixture

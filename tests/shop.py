@@ -1,16 +1,9 @@
-"""A small project in the working directory, and the command line that runs in it."""
+"""A small project in the working directory."""
 
-import contextlib
-import io
-import shlex
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
-
-from mlforge import loader
-from mlforge.cli.main import main
 
 PROJECT = """
 import polars as pl
@@ -55,32 +48,8 @@ EVENTS = pl.DataFrame(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    code: int | str | None
-    out: str
-    err: str
-
-
 def write(*, online: str = "None", project: str = PROJECT) -> None:
     """The project, and what it reads."""
     EVENTS.write_parquet("events.parquet")
     Path("prices.csv").write_text("user_id,day,price\n1,2026-01-31,2.5\n2,2026-01-31,\n")
     Path("definitions.py").write_text(project.replace("ONLINE", online))
-
-
-def run(line: str) -> Answer:
-    """A command line, in this process."""
-    out, err, code = io.StringIO(), io.StringIO(), None
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main(shlex.split(line))
-        except SystemExit as ended:
-            code = ended.code
-    loader._forget()
-    return Answer(code=code, out=out.getvalue(), err=err.getvalue())
-
-
-def cells(line: str) -> list[str]:
-    """What stands in a line of a table."""
-    return [cell.strip() for cell in line.split("  ") if cell.strip()]

@@ -5,12 +5,9 @@ import shlex
 import signal
 import subprocess
 import sys
-import sysconfig
 import time
 import tomllib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +15,12 @@ import polars as pl
 import pytest
 from redis import Redis
 
+from command_line import MLFORGE, Cli, cells, process
 from mlforge import loader
-from mlforge.cli.main import main
 from mlforge.online import RedisStore
 from mlforge.online.keys import entity_key_hash, redis_key
 from servers import RedisServer, free_port
-
-MLFORGE = Path(sysconfig.get_path("scripts")) / "mlforge"
+from shop import EVENTS
 
 PROJECT = """
 import polars as pl
@@ -59,29 +55,6 @@ defs = mlf.Definitions(
 )
 """
 
-EVENTS = pl.DataFrame(
-    {
-        "user_id": [123, 123, 7],
-        "ts": [datetime(2026, 1, 5, 9), datetime(2026, 1, 6, 12), datetime(2026, 1, 8)],
-        "amount": [10.5, 50.0, 2.0],
-    }
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    code: int | str | None
-    out: str
-    err: str
-
-
-Cli = Callable[[str], Answer]
-
-
-@pytest.fixture
-def online(redis_server: RedisServer, redis_prefix: str) -> str:
-    return f"RedisStore.from_url({redis_server.url!r}, prefix={redis_prefix!r})"
-
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, online: str) -> Iterator[Path]:
@@ -93,29 +66,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, online: str) -> Ite
     loader._forget()
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs a command line in this process."""
-
-    def run(line: str) -> Answer:
-        with pytest.raises(SystemExit) as ended:
-            main(shlex.split(line))
-        captured = capsys.readouterr()
-        return Answer(code=ended.value.code, out=captured.out, err=captured.err)
-
-    return run
-
-
 def write_project(*, online: str = "None", body: str = "pass", path: str = "definitions.py") -> None:
     Path(path).write_text(PROJECT.format(online=online, body=body))
-
-
-def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([MLFORGE, *arguments], capture_output=True, text=True, check=False, **options)
-
-
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.split("  ") if cell.strip()]
 
 
 def test_build_shows_what_happened_to_each_feature(cli: Cli) -> None:

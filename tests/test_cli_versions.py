@@ -5,7 +5,6 @@ import os
 import pty
 import shlex
 import subprocess
-import sysconfig
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -13,10 +12,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from command_line import MLFORGE, cells
 from mlforge import loader
 from mlforge.cli.main import main
 
-MLFORGE = Path(sysconfig.get_path("scripts")) / "mlforge"
 PROJECT = """
 import mlforge as mlf
 from mlforge.store import LocalStore
@@ -56,10 +55,6 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         cli("build")
     yield cli
     loader._forget()
-
-
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.split("  ") if cell.strip()]
 
 
 def test_versions_is_a_table(cli: Cli) -> None:

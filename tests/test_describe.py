@@ -12,6 +12,7 @@ import pytest
 
 import mlforge as mlf
 import shop
+from command_line import cells, run
 from mlforge import Definitions, loader
 from mlforge.definition import definition_hash
 from mlforge.store import LocalStore
@@ -135,9 +136,9 @@ def test_when_rows_are_known_and_how_long_they_hold_is_described_and_listed() ->
     found = {each["name"]: (each["max_age"], each["available_at"]) for each in described(old, late)["features"]}
     assert found == {"old": ("3d", None), "late": (None, "u")}
     shop.write(project=shop.PROJECT.replace('timestamp="ts")', 'timestamp="ts", max_age="3d")'))
-    assert "  time      ts\n  holds for 3d\n" in shop.run("list").out
+    assert "  time      ts\n  holds for 3d\n" in run("list").out
     shop.write(project=shop.PROJECT.replace('timestamp="ts")', 'timestamp="ts", available_at="ts2")'))
-    assert "  time      ts\n  known at  ts2\n" in shop.run("list").out
+    assert "  time      ts\n  known at  ts2\n" in run("list").out
 
 
 def test_a_project_without_features_is_described_too() -> None:
@@ -146,54 +147,54 @@ def test_a_project_without_features_is_described_too() -> None:
 
 def test_list_shows_sources_with_what_reads_them_and_whether_they_are_there() -> None:
     Path("prices.csv").unlink()
-    lines = shop.run("list sources").out.splitlines()
-    assert shop.cells(lines[0]) == ["source", "features", "there"]
-    assert shop.cells(lines[2]) == ["events.parquet", "user_spend, last_amount", "yes"]
-    assert shop.cells(lines[3])[:2] == ["prices.csv", "prices"]
+    lines = run("list sources").out.splitlines()
+    assert cells(lines[0]) == ["source", "features", "there"]
+    assert cells(lines[2]) == ["events.parquet", "user_spend, last_amount", "yes"]
+    assert cells(lines[3])[:2] == ["prices.csv", "prices"]
     assert "The source 'prices.csv' does not exist" in lines[3]
-    listed = json.loads(shop.run("list sources --json").out)
+    listed = json.loads(run("list sources --json").out)
     assert [(each["source"], each["there"]) for each in listed] == [(["events.parquet"], True), (["prices.csv"], False)]
     assert listed[0]["problem"] is None
 
 
 def test_list_does_not_look_at_what_it_would_have_to_read() -> None:
     shop.write(project=shop.PROJECT.replace("events.parquet", "https://ann:s3cret@localhost:1/x.parquet"))
-    answer = shop.run("list sources")
-    assert shop.cells(answer.out.splitlines()[2]) == [
+    answer = run("list sources")
+    assert cells(answer.out.splitlines()[2]) == [
         *("https://***@localhost:1/x.parquet", "user_spend, last_amount", "not looked at"),
     ]
-    assert "s3cret" not in shop.run("list").out + shop.run("list --json").out + shop.run("inspect user_spend").out
+    assert "s3cret" not in run("list").out + run("list --json").out + run("inspect user_spend").out
 
 
 def test_list_shows_entities() -> None:
-    lines = shop.run("list entities").out.splitlines()
-    assert [shop.cells(line) for line in lines[2:]] == [
+    lines = run("list entities").out.splitlines()
+    assert [cells(line) for line in lines[2:]] == [
         ["day, user_id", "prices"],
         ["user_id", "user_spend, last_amount"],
     ]
-    assert json.loads(shop.run("list entities --json").out)[0] == {"keys": ["day", "user_id"], "features": ["prices"]}
+    assert json.loads(run("list entities --json").out)[0] == {"keys": ["day", "user_id"], "features": ["prices"]}
 
 
 def test_list_alone_is_list_features() -> None:
-    assert shop.run("list").out == shop.run("list features").out
-    assert shop.run("list --json").out == shop.run("list features --json").out
+    assert run("list").out == run("list features").out
+    assert run("list --json").out == run("list features --json").out
 
 
 def test_list_names_every_aggregation_of_a_column_whichever_metric_asks_for_it() -> None:
     more = 'mlf.Rolling(windows=["1d"], aggregations={"amount": ["max"]}), mlf.Rolling('
     shop.write(project=shop.PROJECT.replace("mlf.Rolling(", more, 1))
-    assert "  windows   1d, 7d, 30d\n  columns   amount: max, sum, count\n" in shop.run("list").out
+    assert "  windows   1d, 7d, 30d\n  columns   amount: max, sum, count\n" in run("list").out
 
 
 @pytest.mark.parametrize("what", ["features", "sources", "entities"])
 def test_of_nothing_there_is_nothing_to_list(what: str) -> None:
     Path("definitions.py").write_text("import mlforge as mlf\ndefs = mlf.Definitions('empty', features=[])")
-    assert shop.run(f"list {what}").out == f"empty has no {what}.\n"
-    assert json.loads(shop.run(f"list {what} --json").out) == []
+    assert run(f"list {what}").out == f"empty has no {what}.\n"
+    assert json.loads(run(f"list {what} --json").out) == []
 
 
 def test_what_cannot_be_listed_is_one_line_and_exit_code_2() -> None:
-    answer = shop.run("list tables")
+    answer = run("list tables")
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.count("\n") == 1
     assert "sources" in answer.err

@@ -3,7 +3,6 @@
 import json
 import random
 import subprocess
-import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,13 +18,14 @@ from hypothesis import strategies as st
 
 import mlforge as mlf
 import shop
+from command_line import MLFORGE, cells, run
 from mlforge import Definitions
 from mlforge.explain import Explanation
 from mlforge.online import RedisStore
 from mlforge.recompute import Recomputed, recompute
 from mlforge.store import LocalStore
 from oracle import EPOCH, boundary, duration, value_at, value_of_snapshot, value_of_timestamped
-from servers import RedisServer, free_port
+from servers import free_port
 from test_windows import (
     ASKED_OF_DTYPES,
     DAY,
@@ -43,7 +43,6 @@ from test_windows import (
     outputs,
 )
 
-MLFORGE = Path(sysconfig.get_path("scripts")) / "mlforge"
 AT = datetime(2026, 1, 10, tzinfo=UTC)
 
 
@@ -62,11 +61,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shop.write()
     return tmp_path
-
-
-@pytest.fixture
-def online(redis_server: RedisServer, redis_prefix: str) -> str:
-    return f"RedisStore.from_url({redis_server.url!r}, prefix={redis_prefix!r})"
 
 
 def feature(frame: pl.DataFrame, keys: Any = ("k",), **more: Any) -> mlf.Feature:
@@ -433,12 +427,12 @@ def test_keys_that_are_not_the_features_or_the_tables_are_refused() -> None:
 
 def test_explain_shows_the_events_behind_each_number(online: str) -> None:
     shop.write(online=online)
-    shop.run("build --online")
-    answer = shop.run("explain user_spend user_id=123 --at 2026-01-13T05:00:00Z")
+    run("build --online")
+    answer = run("explain user_spend user_id=123 --at 2026-01-13T05:00:00Z")
     assert (answer.code, answer.err) == (0, "")
     lines = answer.out.splitlines()
     assert lines[0] == "user_spend  user_id=123  at 2026-01-13T05:00:00Z"
-    rows = [shop.cells(line) for line in lines]
+    rows = [cells(line) for line in lines]
     assert rows[2] == ["column", "stored", "recomputed", "online"]
     assert rows[4:8] == [
         ["amount__sum__7d", "50.0", "50.0", "60.5"],
@@ -464,8 +458,8 @@ def test_explain_shows_the_events_behind_each_number(online: str) -> None:
 
 def test_explain_as_json_is_one_object(online: str) -> None:
     shop.write(online=online)
-    shop.run("build --online")
-    found = json.loads(shop.run("explain user_spend user_id=123 --json").out)
+    run("build --online")
+    found = json.loads(run("explain user_spend user_id=123 --json").out)
     values = {"amount__sum__7d": 60.5, "amount__sum__30d": 60.5, "amount__count__7d": 2, "amount__count__30d": 2}
     assert (found["feature"], found["entity"], found["at"]) == (
         *("user_spend", {"user_id": "123"}, "2026-01-10T00:00:00Z"),
@@ -498,69 +492,69 @@ def test_of_many_events_the_first_and_the_last_are_shown() -> None:
             "amount": [float(number) for number in range(1203)],
         }
     ).write_parquet("events.parquet")
-    lines = [shop.cells(line) for line in shop.run("explain user_spend user_id=1").out.splitlines()]
+    lines = [cells(line) for line in run("explain user_spend user_id=1").out.splitlines()]
     events = [line[1] for line in lines if line[1:] and (line[-1].startswith("in ") or line[-1] == "...")]
     assert events == ["0.0", "1.0", "2.0", "3.0", "4.0", "...", "1198.0", "1199.0", "1200.0", "1201.0", "1202.0"]
-    found = json.loads(shop.run("explain user_spend user_id=1 --json").out)
+    found = json.loads(run("explain user_spend user_id=1 --json").out)
     assert [row["amount"] for row in found["rows"]] == [float(n) for n in (*range(500), *range(703, 1203))]
     assert found["rows_left_out"] == 203
 
 
 def test_explain_shows_which_row_of_a_timestamped_feature_holds() -> None:
-    shop.run("build")
-    lines = [shop.cells(line) for line in shop.run("explain last_amount user_id=123 --at 2026-01-07").out.splitlines()]
+    run("build")
+    lines = [cells(line) for line in run("explain last_amount user_id=123 --at 2026-01-07").out.splitlines()]
     assert ["amount", "50.0", "50.0", "-"] in lines
     assert ["2026-01-05T09:00:00Z", "10.5"] in lines
     assert ["2026-01-06T12:00:00Z", "50.0", "holds"] in lines
 
 
 def test_explain_shows_what_differs() -> None:
-    shop.run("build")
+    run("build")
     shop.EVENTS.with_columns(amount=pl.col("amount") + 1).write_parquet("events.parquet")
-    lines = shop.run("explain user_spend user_id=7").out.splitlines()
-    rows = [shop.cells(line) for line in lines]
+    lines = run("explain user_spend user_id=7").out.splitlines()
+    rows = [cells(line) for line in lines]
     assert ["amount__sum__7d", "2.0", "3.0", "-", "differs"] in rows
     assert ["amount__count__7d", "1", "1", "-"] in rows
     assert lines[-1] == "What is stored differs: the source has changed since 1.0.0 was built."
 
 
 def test_explain_says_in_one_line_what_is_not_there(online: str, redis_store: RedisStore) -> None:
-    answer = shop.run("explain user_spend user_id=123")
+    answer = run("explain user_spend user_id=123")
     assert answer.code == 0
     assert answer.out.endswith(
         "Online: There is no online store.\nIt is not built: run `mlforge build --features user_spend`.\n"
     )
     shop.write(online=online)
     assert "Online: nothing of this entity. Nothing says that it was ever put there" in (
-        shop.run("explain user_spend user_id=123").out
+        run("explain user_spend user_id=123").out
     )
-    shop.run("build --online")
-    unknown = shop.run("explain user_spend user_id=124")
+    run("build --online")
+    unknown = run("explain user_spend user_id=124")
     assert (unknown.code, unknown.err) == (1, "")
-    assert ["7d", "2026-01-03T00:00:00Z", "2026-01-10T00:00:00Z", "0"] in map(shop.cells, unknown.out.splitlines())
+    assert ["7d", "2026-01-03T00:00:00Z", "2026-01-10T00:00:00Z", "0"] in map(cells, unknown.out.splitlines())
     assert unknown.out.splitlines()[-3:] == [
         "Stored: version 1.0.0 has no row of this entity for this instant.",
         "Online: nothing of this entity. It holds version 1.0.0 as of 2026-01-10T00:00:00Z.",
         "The source has no row of this entity.",
     ]
-    early = shop.run("explain user_spend user_id=123 --at 2026-01-05T12:00:00Z")
+    early = run("explain user_spend user_id=123 --at 2026-01-05T12:00:00Z")
     assert early.code == 1
     assert early.out.endswith("The first row of this entity is at 2026-01-05T09:00:00.000000Z: it has no value yet.\n")
-    assert ["amount__sum__7d", "-", "-", "60.5"] in [shop.cells(line)[:4] for line in early.out.splitlines()]
+    assert ["amount__sum__7d", "-", "-", "60.5"] in [cells(line)[:4] for line in early.out.splitlines()]
     redis_store.write("user_spend", {"user_id": "9"}, {"amount": 1})
-    by_hand = shop.run("explain user_spend user_id=9")
+    by_hand = run("explain user_spend user_id=9")
     assert (by_hand.code, "written to by hand since." in by_hand.out) == (1, True)
 
 
 def test_an_online_store_that_is_down_hides_nothing_else() -> None:
     shop.write(online=f"RedisStore('127.0.0.1', {free_port()}, password='s3cret')")
-    shop.run("build")
-    answer = shop.run("explain user_spend user_id=123")
+    run("build")
+    answer = run("explain user_spend user_id=123")
     assert answer.code == 0
     assert "Online: Redis at 127.0.0.1:" in answer.out
-    assert ["amount__sum__7d", "60.5", "60.5", "-"] in [shop.cells(line)[:4] for line in answer.out.splitlines()]
+    assert ["amount__sum__7d", "60.5", "60.5", "-"] in [cells(line)[:4] for line in answer.out.splitlines()]
     assert "s3cret" not in answer.out
-    found = json.loads(shop.run("explain user_spend user_id=123 --json").out)["online"]
+    found = json.loads(run("explain user_spend user_id=123 --json").out)["online"]
     assert (found["values"], found["problem"].startswith("Redis at")) == (None, True)
 
 
@@ -574,15 +568,15 @@ def test_an_online_store_that_is_down_hides_nothing_else() -> None:
     ],
 )
 def test_what_cannot_be_explained_is_one_line(line: str, message: str) -> None:
-    answer = shop.run(line)
+    answer = run(line)
     assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
     assert message in answer.err
 
 
 def test_a_source_that_is_gone_is_one_line() -> None:
-    shop.run("build")
+    run("build")
     Path("events.parquet").unlink()
-    answer = shop.run("explain user_spend user_id=123")
+    answer = run("explain user_spend user_id=123")
     assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
     assert "The source 'events.parquet' does not exist" in answer.err
 
@@ -591,9 +585,9 @@ def test_a_process_says_the_same_and_keeps_what_the_function_prints_out_of_the_j
     shop.write(
         project=shop.PROJECT.replace("def user_spend(df):", "def user_spend(df):\n    print('from the function')")
     )
-    shop.run("build")
+    run("build")
     ended = subprocess.run(
         [MLFORGE, "explain", "user_spend", "user_id=123", "--json"], capture_output=True, text=True, check=True
     )
     assert ended.stderr == "from the function\n"
-    assert json.loads(ended.stdout) == json.loads(shop.run("explain user_spend user_id=123 --json").out)
+    assert json.loads(ended.stdout) == json.loads(run("explain user_spend user_id=123 --json").out)

@@ -7,7 +7,6 @@ import pty
 import re
 import statistics
 import subprocess
-import sysconfig
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -22,11 +21,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import shop
+from command_line import MLFORGE, cells, run
 from mlforge.online import RedisStore
 from mlforge.profile import ColumnProfile, profile
-from servers import RedisServer, free_port
+from servers import free_port
 
-MLFORGE = Path(sysconfig.get_path("scripts")) / "mlforge"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UTC_TIME = pl.Datetime("us", "UTC")
 
@@ -36,11 +35,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shop.write()
     return tmp_path
-
-
-@pytest.fixture
-def online(redis_server: RedisServer, redis_prefix: str) -> str:
-    return f"RedisStore.from_url({redis_server.url!r}, prefix={redis_prefix!r})"
 
 
 def profiled(values: Sequence[Any], dtype: Any) -> ColumnProfile:
@@ -156,8 +150,8 @@ def test_a_frame_without_columns_has_no_profile() -> None:
 
 def test_inspect_shows_definition_table_online_and_profile(online: str) -> None:
     shop.write(online=online)
-    shop.run("build --online")
-    answer = shop.run("inspect user_spend")
+    run("build --online")
+    answer = run("inspect user_spend")
     assert (answer.code, answer.err) == (0, "")
     head, _, values = answer.out.partition("\n\n")
     assert head == (
@@ -178,7 +172,7 @@ def test_inspect_shows_definition_table_online_and_profile(online: str) -> None:
     )
     lines = values.splitlines()
     assert lines[0] == "The values that hold at 2026-01-10T00:00:00Z, of 2 entities:"
-    rows = [shop.cells(line) for line in lines]
+    rows = [cells(line) for line in lines]
     assert rows[2:6] == [
         ["column", "type", "null", "distinct"],
         [lines[3]],
@@ -193,8 +187,8 @@ def test_inspect_shows_definition_table_online_and_profile(online: str) -> None:
 
 def test_inspect_as_json_is_one_object(online: str) -> None:
     shop.write(online=online)
-    shop.run("build --online")
-    found = json.loads(shop.run("inspect user_spend --json").out)
+    run("build --online")
+    found = json.loads(run("inspect user_spend --json").out)
     assert found["definition"]["checks"][1]["description"] == "Seldom wrong."
     assert len(found["definition"]["definition_hash"]) == 32
     built = found["built"]
@@ -212,10 +206,10 @@ def test_inspect_as_json_is_one_object(online: str) -> None:
 
 
 def test_profiled_are_the_values_that_hold_at_one_instant() -> None:
-    shop.run("build")
+    run("build")
 
     def sums(at: str) -> tuple[int, float | None]:
-        built = json.loads(shop.run(f"inspect user_spend --json --at {at}").out)["built"]
+        built = json.loads(run(f"inspect user_spend --json --at {at}").out)["built"]
         [column] = [each for each in built["profile"] if each["column"] == "amount__sum__7d"]
         return built["visible"], column["quantiles"]["max"]
 
@@ -223,12 +217,12 @@ def test_profiled_are_the_values_that_hold_at_one_instant() -> None:
     assert sums("2026-01-09") == (2, 60.5)
     assert sums("2030-01-01") == (2, 0.0)
     assert sums("2000-01-01") == (0, None)
-    assert shop.run("inspect user_spend --at 2000-01-01").code == 0
+    assert run("inspect user_spend --at 2000-01-01").code == 0
 
 
 def test_texts_numbers_and_times_are_shown_each_in_its_way() -> None:
-    shop.run("build")
-    rows = [shop.cells(line) for line in shop.run("inspect prices").out.splitlines()]
+    run("build")
+    rows = [cells(line) for line in run("inspect prices").out.splitlines()]
     assert ["column", "type", "null", "distinct", "most frequent"] in rows
     assert ["note", "String", "0%", "1", "'äb' 2"] in rows
     assert ["price", "Float64", "50%", "1"] in rows
@@ -241,43 +235,43 @@ def test_long_numbers_are_shown_short_and_whole_ones_whole() -> None:
     shop.EVENTS.clear().vstack(
         pl.DataFrame({"user_id": range(4), "ts": [datetime(2026, 1, 5)] * 4, "amount": amounts})
     ).write_parquet("events.parquet")
-    shop.run("build")
-    rows = [shop.cells(line) for line in shop.run("inspect last_amount").out.splitlines()]
+    run("build")
+    rows = [cells(line) for line in run("inspect last_amount").out.splitlines()]
     assert ["amount", "0.3333", "9259", "49388889", "3.751e+11", "1.5e+12", "█▁▁▁▁▁▁▁▁▄"] in rows
 
 
 def test_what_is_not_built_is_inspected_all_the_same() -> None:
-    answer = shop.run("inspect user_spend")
+    answer = run("inspect user_spend")
     assert answer.code == 0
     assert answer.out.startswith("user_spend  not built\n")
     assert answer.out.endswith("  online    there is no online store\n")
-    assert json.loads(shop.run("inspect user_spend --json").out)["built"] is None
+    assert json.loads(run("inspect user_spend --json").out)["built"] is None
 
 
 def test_another_version_can_be_inspected() -> None:
-    shop.run("build")
+    run("build")
     shop.EVENTS.head(2).write_parquet("events.parquet")
-    shop.run("build")
-    assert shop.run("inspect user_spend").out.startswith("user_spend  1.0.1\n")
-    old = shop.run("inspect user_spend --version 1.0.0")
+    run("build")
+    assert run("inspect user_spend").out.startswith("user_spend  1.0.1\n")
+    old = run("inspect user_spend --version 1.0.0")
     assert old.out.startswith("user_spend  1.0.0\n")
     assert "9 rows of 2 entities" in old.out
-    wrong = shop.run("inspect user_spend --version 3.0.0")
+    wrong = run("inspect user_spend --version 3.0.0")
     assert (wrong.code, wrong.out, wrong.err.count("\n")) == (1, "", 1)
     assert "has no version '3.0.0'" in wrong.err
 
 
 def test_a_definition_that_has_changed_since_the_build_is_said() -> None:
-    shop.run("build")
-    assert "changed" not in shop.run("inspect user_spend").out
+    run("build")
+    assert "changed" not in run("inspect user_spend").out
     shop.write(project=shop.PROJECT.replace('windows=["7d", "30d"]', 'windows=["7d"]'))
-    assert "  changed   the definition is another one than when this was built\n" in shop.run("inspect user_spend").out
+    assert "  changed   the definition is another one than when this was built\n" in run("inspect user_spend").out
 
 
 def test_an_online_store_that_is_down_hides_nothing_else() -> None:
     shop.write(online=f"RedisStore('127.0.0.1', {free_port()}, password='s3cret')")
-    shop.run("build")
-    answer = shop.run("inspect user_spend")
+    run("build")
+    answer = run("inspect user_spend")
     assert answer.code == 0
     assert "  online    Redis at 127.0.0.1:" in answer.out
     assert "The values that hold at" in answer.out
@@ -286,14 +280,14 @@ def test_an_online_store_that_is_down_hides_nothing_else() -> None:
 
 def test_what_is_online_is_said_however_it_came_there(online: str, redis_store: RedisStore) -> None:
     shop.write(online=online)
-    shop.run("build")
-    assert "  online    nothing\n" in shop.run("inspect user_spend").out
+    run("build")
+    assert "  online    nothing\n" in run("inspect user_spend").out
     redis_store.write("user_spend", {"user_id": "1"}, {"amount": 1})
-    assert "  online    written by hand, not by a build\n" in shop.run("inspect user_spend").out
+    assert "  online    written by hand, not by a build\n" in run("inspect user_spend").out
 
 
 def test_a_feature_that_is_unknown_is_one_line() -> None:
-    answer = shop.run("inspect user_spent")
+    answer = run("inspect user_spent")
     assert (answer.code, answer.out) == (1, "")
     assert answer.err == "mlforge: There is no feature 'user_spent'; did you mean 'user_spend'?\n"
 
@@ -309,19 +303,19 @@ def test_odd_data_is_inspected(folder: Path) -> None:
         "def odd(df):\n    return df\n"
         "defs = mlf.Definitions('odd')\n"
     )
-    assert shop.run("build").code == 0
-    lines = [shop.cells(line) for line in shop.run("inspect odd").out.splitlines()]
+    assert run("build").code == 0
+    lines = [cells(line) for line in run("inspect odd").out.splitlines()]
     assert ["k", "String", "0%", "1", "'ключ' 1"] in lines
     assert ["never", "Float64", "100%", "0"] in lines
     assert ["never", "-", "-", "-", "-", "-", "▁▁▁▁▁▁▁▁▁▁"] in lines
     assert ["list", "List(String)", "0%", "1"] in [line[:4] for line in lines]
-    found = json.loads(shop.run("inspect odd --json").out)["built"]["profile"]
+    found = json.loads(run("inspect odd --json").out)["built"]["profile"]
     assert len(found) == len(ODD) + 2
     assert not any(isinstance(each["null_rate"], float) and math.isnan(each["null_rate"]) for each in found)
 
 
 def test_a_terminal_and_a_pipe_see_the_same_histogram() -> None:
-    shop.run("build")
+    run("build")
     piped = subprocess.run([MLFORGE, "inspect", "prices"], capture_output=True, check=True)
     assert "█▁▁▁▁▁▁▁▁▁" in piped.stdout.decode()
     assert (piped.stderr, b"\x1b" in piped.stdout) == (b"", False)
@@ -349,4 +343,4 @@ def read(screen: Any) -> bytes:
 
 def test_every_command_shows_an_example_in_its_help() -> None:
     for command in ("inspect", "explain", "list"):
-        assert f"mlforge {command} " in shop.run(f"{command} --help").out.partition("Example")[2]
+        assert f"mlforge {command} " in run(f"{command} --help").out.partition("Example")[2]

@@ -1,11 +1,7 @@
 """`Definitions.validate` and `mlforge validate`: checks on the data as it is, with nothing computed or written."""
 
 import json
-import shlex
-import subprocess
-import sysconfig
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,12 +10,11 @@ import polars as pl
 import pytest
 
 import mlforge as mlf
+from command_line import Cli, cells, process
 from mlforge import Definitions, checks, loader
-from mlforge.cli.main import main
 from mlforge.store import LocalStore
 from servers import free_port
-
-MLFORGE = Path(sysconfig.get_path("scripts")) / "mlforge"
+from shop import EVENTS
 
 PROJECT = """
 import polars as pl
@@ -50,24 +45,7 @@ def prices(df):
 defs = mlf.Definitions("shop", store=LocalStore("store"), online_store=RedisStore("127.0.0.1", {port}))
 """
 
-EVENTS = pl.DataFrame(
-    {
-        "user_id": [123, 123, 7],
-        "ts": [datetime(2026, 1, 5, 9), datetime(2026, 1, 6, 12), datetime(2026, 1, 8)],
-        "amount": [10.5, 50.0, 2.0],
-    }
-)
 BAD = EVENTS.with_columns(amount=pl.Series([-1.0, None, float("nan")]))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    code: int | str | None
-    out: str
-    err: str
-
-
-Cli = Callable[[str], Answer]
 
 
 @pytest.fixture(autouse=True)
@@ -80,30 +58,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     loader._forget()
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs a command line in this process."""
-
-    def run(line: str) -> Answer:
-        with pytest.raises(SystemExit) as ended:
-            main(shlex.split(line))
-        captured = capsys.readouterr()
-        return Answer(code=ended.value.code, out=captured.out, err=captured.err)
-
-    return run
-
-
 def write_project(body: str = "pass") -> None:
     # Nothing listens there: whoever asks the online store fails.
     Path("definitions.py").write_text(PROJECT.format(body=body, port=free_port()))
-
-
-def process(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([MLFORGE, *arguments], capture_output=True, text=True, check=False)
-
-
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.split("  ") if cell.strip()]
 
 
 def test_warnings_are_shown_and_neither_fail_nor_touch_a_store() -> None:
