@@ -23,7 +23,7 @@ from mlforge.freshness import Freshness, freshness
 from mlforge.instant import instant
 from mlforge.lineage import in_order
 from mlforge.online.base import OnlineStore
-from mlforge.references import FeatureRef, FeatureSelection, FeatureSet, references
+from mlforge.references import FeatureRef, FeatureSelection, FeatureSet, Schema, references
 from mlforge.retrieval import OnlineRequest, async_online_frame, online_frame
 from mlforge.rollback import RollbackReport, rollback
 from mlforge.span import Span
@@ -32,7 +32,7 @@ from mlforge.store.history import Version
 from mlforge.store.local import LocalStore
 from mlforge.store.snapshot import Snapshot
 from mlforge.sync import SyncReport, SyncRequest, sync
-from mlforge.training import Schema, Table, as_labels, collected, training_frame
+from mlforge.training import Table, as_labels, collected, training_frame
 from mlforge.vacuum import KEEP, VacuumReport, vacuum
 from mlforge.validate import ValidationReport, validate
 from mlforge.verify import VerifyReport, verify

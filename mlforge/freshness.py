@@ -1,7 +1,7 @@
 """What is online for a feature, and how old it is."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from mlforge.online.base import OnlineStore
@@ -57,11 +57,10 @@ def freshness(feature_name: str, store: Store, online_store: OnlineStore, *, now
     if snapshot is not None and snapshot.record.keys == status.key_columns:
         some = snapshot.collect(snapshot.scan(until=status.as_of).select(status.key_columns).head(MEASURED).unique())
         size = online_store.bytes_per_entity(feature_name, some) if len(some) else None
-    over = status.state == "complete" and status.expires_at is not None and status.expires_at <= datetime.now(UTC)
     return Freshness(
         feature=feature_name,
         built=built,
-        state="expired" if over else status.state,
+        state="expired" if status.state == "complete" and status.expired else status.state,
         version=status.version,
         as_of=status.as_of,
         age=now - status.as_of,

@@ -1,10 +1,14 @@
-"""References to features: which, which of their columns, at which version; and named lists of them."""
+"""References to features: which, which of their columns, at which version and by which names; and lists of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mlforge.errors import DefinitionError, RequestError
+import polars as pl
+
+from mlforge.errors import DefinitionError, RequestError, did_you_mean
 from mlforge.features import Feature
+
+Schema = Mapping[str, pl.DataType]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,29 @@ def references(selection: FeatureSelection) -> list[FeatureRef]:
         columns = None if None in (there.columns, one.columns) else (*(there.columns or ()), *(one.columns or ()))
         found[one.name] = FeatureRef(one.name, columns, one.version)
     return list(found.values())
+
+
+def selected(feature_name: str, schema: Schema, columns: Sequence[str] | None) -> Schema:
+    """The columns that are asked for; None: all.
+
+    Raises:
+        RequestError: One of them is not there.
+    """
+    if columns is None:
+        return schema
+    for column in columns:
+        if column not in schema:
+            raise RequestError(f"Feature {feature_name!r} has no column {column!r}{did_you_mean(column, schema)}")
+    return {column: schema[column] for column in columns}
+
+
+def named(feature_name: str, columns: Iterable[str], *, prefix: bool) -> dict[str, str]:
+    """What the columns of a feature are called beside others.
+
+    >>> named("user_spend", ["amount__sum__7d"], prefix=True)
+    {'amount__sum__7d': 'user_spend__amount__sum__7d'}
+    """
+    return {column: f"{feature_name}__{column}" if prefix else column for column in columns}
 
 
 def _flat(selection: FeatureSelection) -> list[FeatureRef]:

@@ -9,7 +9,7 @@ import polars as pl
 from mlforge.errors import RequestError
 from mlforge.online.base import Found, OnlineStore
 from mlforge.online.codec import SchemaMismatchError, to_columns
-from mlforge.training import Schema, named, selected
+from mlforge.references import Schema, named, selected
 
 # So few dicts are made a frame faster as they are.
 FEW_ENTITIES = 20

@@ -233,7 +233,8 @@ def _vanished(turn: Turn, snapshot: Snapshot, rows: pl.DataFrame, store: Store, 
     if (contents := online.contents) is None:
         return None
     try:
-        named = store.open(snapshot.feature_name, online.delta_version)
+        same = online.delta_version == snapshot.delta_version
+        named = snapshot if same else store.open(snapshot.feature_name, online.delta_version)
         if named is None or online.content not in (None, named.content):
             return None
         parts = [_absent(store, snapshot, rows, content, as_of) for content in contents]

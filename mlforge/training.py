@@ -1,6 +1,6 @@
 """Training sets: labels with the feature values that held at their times."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,11 +10,11 @@ import polars as pl
 from mlforge.errors import RequestError, did_you_mean
 from mlforge.instant import INSTANT
 from mlforge.online.keys import key_text_expr
+from mlforge.references import Schema, named, selected
 from mlforge.source import FileSource
 from mlforge.storable import utc
 from mlforge.store.snapshot import Snapshot
 
-Schema = Mapping[str, pl.DataType]
 _ROW, _TIME = "mlforge_row", "mlforge_time"
 
 
@@ -83,7 +83,7 @@ def training_frame(
         taken |= set(names.values())
         found = found.select(_ROW, *(pl.col(column).alias(alias) for column, alias in names.items()))
         result = result.join(found, on=_ROW, how="left", maintain_order="left")
-    return result.select(*schema, *(name for name in result.collect_schema() if name in taken - set(schema)))
+    return result.drop(_ROW, _TIME)
 
 
 def collected(frame: pl.LazyFrame, tables: Sequence[Table]) -> pl.DataFrame:
@@ -99,29 +99,6 @@ def collected(frame: pl.LazyFrame, tables: Sequence[Table]) -> pl.DataFrame:
             # Raises, if it is the one.
             table.snapshot.collect(table.snapshot.scan())
         raise
-
-
-def selected(feature_name: str, schema: Schema, columns: Sequence[str] | None) -> Schema:
-    """The columns that are asked for; None: all.
-
-    Raises:
-        RequestError: One of them is not there.
-    """
-    if columns is None:
-        return schema
-    for column in columns:
-        if column not in schema:
-            raise RequestError(f"Feature {feature_name!r} has no column {column!r}{did_you_mean(column, schema)}")
-    return {column: schema[column] for column in columns}
-
-
-def named(feature_name: str, columns: Iterable[str], *, prefix: bool) -> dict[str, str]:
-    """What the columns of a feature are called beside others.
-
-    >>> named("user_spend", ["amount__sum__7d"], prefix=True)
-    {'amount__sum__7d': 'user_spend__amount__sum__7d'}
-    """
-    return {column: f"{feature_name}__{column}" if prefix else column for column in columns}
 
 
 def _found(table: Table, labels: pl.LazyFrame, schema: pl.Schema) -> tuple[pl.LazyFrame, Schema]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -136,9 +136,9 @@ def _compare(
                 expected, option=orjson.OPT_SORT_KEYS
             ):
                 different.append({"problem": "different", "entity": entity, "expected": expected, "found": value})
-    expired: list[dict[str, Any]] = []
-    if _may_have_expired(online_store, status):
-        missing, expired = expired, missing
+    # Where nothing says since when the values are there, any of them may have expired.
+    over = status.expired if status is not None else online_store.ttl is not None
+    missing, expired = ([], missing) if over else (missing, [])
     hashes = rows.select(entity_key_hash_expr(rows.select(keys).schema)).to_series()
     there = online_store.entity_hashes(name) if sample is None else None
     extra = [] if there is None else sorted(set(there) - set(hashes))
@@ -171,9 +171,3 @@ def _held(online_store: OnlineStore, feature_name: str, entities: pl.DataFrame) 
             *_held(online_store, feature_name, entities[:half]),
             *_held(online_store, feature_name, entities[half:]),
         ]
-
-
-def _may_have_expired(online_store: OnlineStore, status: Status | None) -> bool:
-    if status is None:
-        return online_store.ttl is not None
-    return status.expires_at is not None and status.expires_at <= datetime.now(UTC)

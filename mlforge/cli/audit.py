@@ -1,6 +1,5 @@
 """`mlforge status`, `mlforge verify` and `mlforge clear`: whether what is online can be trusted, and an end to it."""
 
-import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -118,18 +117,13 @@ def clear(feature: str, /, *, yes: bool = False, definitions: str | None = None,
     """
     with output.working("loading the definitions"):
         from mlforge import loader
-        from mlforge.errors import RequestError
 
         store = loader.find(definitions).require_online_store()
         online = store.status(feature)
     whose = f", put there from {online.location}" if online is not None and online.synced else ""
     if not yes:
-        if not sys.stdin.isatty():
-            raise RequestError(
-                f"All of {feature} would be taken out of {store!r}{whose}: write --yes if that is meant."
-            )
-        print(f"Take all of {feature} out of {store!r}{whose}? Type its name: ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip() != feature:
+        question = f"Take all of {feature} out of {store!r}{whose}? Type its name:"
+        if output.answered(question, f"All of {feature} would be taken out of {store!r}{whose}") != feature:
             output.complain("nothing was taken out.")
             return 1
     with output.working(f"clearing {feature}"):

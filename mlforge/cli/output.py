@@ -63,6 +63,24 @@ def names(features: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(name.strip() for part in features or [] for name in part.split(",")))
 
 
+def answered(question: str, would: str) -> str:
+    """What a person types when asked before something that cannot be taken back.
+
+    Args:
+        question: What is asked.
+        would: What is said instead where nobody can be asked.
+
+    Raises:
+        RequestError: The standard input is no terminal.
+    """
+    if not sys.stdin.isatty():
+        from mlforge.errors import RequestError
+
+        raise RequestError(f"{would}: write --yes if that is meant.")
+    print(question, end=" ", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()
+
+
 def complain(text: str) -> None:
     """Says on stderr, in one line, what is no result."""
     print(f"mlforge: {' '.join(text.split())}", file=sys.stderr)

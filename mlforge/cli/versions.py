@@ -1,6 +1,5 @@
 """`mlforge versions`, `diff`, `rollback` and `vacuum`: the history of a feature's table."""
 
-import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -110,16 +109,14 @@ def rollback(
     """
     with output.working("loading the definitions"):
         from mlforge import loader
-        from mlforge.errors import RequestError
 
         defs = loader.find(definitions)
         newest = defs.versions(feature)[0].version
         earlier = defs.store.open_version(feature, version).version
     if not yes and earlier != newest:
-        if not sys.stdin.isatty():
-            raise RequestError(f"{feature} would go back from {newest} to {earlier}: write --yes if that is meant.")
-        print(f"Take {feature} back from {newest} to {earlier}? Type y: ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        question = f"Take {feature} back from {newest} to {earlier}? Type y:"
+        answer = output.answered(question, f"{feature} would go back from {newest} to {earlier}")
+        if answer.lower() not in ("y", "yes"):
             output.complain("nothing was rolled back.")
             return 1
     with output.working(f"rolling {feature} back"):

@@ -86,9 +86,9 @@ class Status:
         return self.token != ""
 
     @property
-    def expires_at(self) -> dt.datetime | None:
-        """When the first values go away; None if they stay."""
-        return None if self.ttl is None else self.started_at + dt.timedelta(seconds=self.ttl)
+    def expired(self) -> bool:
+        """Whether the time to live of the first values is over."""
+        return self.ttl is not None and self.started_at + dt.timedelta(seconds=self.ttl) <= dt.datetime.now(dt.UTC)
 
     @property
     def contents(self) -> tuple[Content, ...] | None:

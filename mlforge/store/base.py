@@ -161,7 +161,7 @@ class Store:
         # Loaded anew: a write moves the table that it is given on to the version that it makes.
         address = self._address(feature_name)
         table = None if onto is None else Table(address, version=version, storage_options=options)
-        written = rows.with_columns(month_expr(record.timestamp).alias(MONTH))
+        month = month_expr(record.timestamp).alias(MONTH)
         shared: dict[str, Any] = {
             "partition_by": [MONTH],
             "configuration": KEEP_HISTORY,
@@ -170,15 +170,15 @@ class Store:
         }
         try:
             if table is None:
-                write_deltalake(address, written, mode="error", **shared)
+                write_deltalake(address, rows.with_columns(month), mode="error", **shared)
             elif months is not None and not months:
                 table.create_write_transaction([], "append", table.schema(), [MONTH], commit_properties=_commit(record))
             elif months is not None:
-                written = written.filter(pl.col(MONTH).is_in(list(months)))
+                written = rows.with_columns(month).filter(pl.col(MONTH).is_in(list(months)))
                 named = ", ".join(f"'{month}'" for month in sorted(months))
                 write_deltalake(table, written, mode="overwrite", predicate=f"{MONTH} IN ({named})", **shared)
             else:
-                write_deltalake(table, written, mode="overwrite", schema_mode="overwrite", **shared)
+                write_deltalake(table, rows.with_columns(month), mode="overwrite", schema_mode="overwrite", **shared)
         except CommitFailedError as error:
             raise ConflictError(f"Somebody else committed to {uri!r} at the same time.") from error
         except (DeltaError, OSError) as error:

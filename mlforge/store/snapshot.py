@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 import polars as pl
@@ -21,7 +22,7 @@ MONTH = "mlforge_month"
 TIMELESS = "all"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """A feature's table at one version; immutable, whatever is committed later.
 
@@ -59,15 +60,15 @@ class Snapshot:
         """The feature columns and their dtypes."""
         return {name: dtype for name, dtype in self.schema.items() if name not in self.record.index}
 
-    @property
+    @cached_property
     def files(self) -> dict[str, frozenset[str]]:
         """The files of every month in which there are rows (a feature without times has one, `all`)."""
         found: dict[str, set[str]] = {}
-        for path, month in self._files().select("path", MONTH).iter_rows():
+        for path, month in self._files.select("path", MONTH).iter_rows():
             found.setdefault(month, set()).add(path)
         return {month: frozenset(paths) for month, paths in found.items()}
 
-    @property
+    @cached_property
     def content(self) -> str:
         """A text that no other rows share: 16 hex digits over the names of the files, which are never used twice.
 
@@ -79,12 +80,12 @@ class Snapshot:
     @property
     def rows_by_month(self) -> dict[str, int]:
         """How many rows every month has."""
-        return dict(self._files().group_by(MONTH).agg(pl.col("num_records").sum()).iter_rows())
+        return dict(self._files.group_by(MONTH).agg(pl.col("num_records").sum()).iter_rows())
 
     @property
     def row_count(self) -> int:
         """How many rows there are; where others have committed, not always what the record says."""
-        return int(self._files()["num_records"].sum())
+        return int(self._files["num_records"].sum())
 
     def following(self, schema: Mapping[str, pl.DataType], definition_hash: str) -> tuple[int, int, int]:
         """MAJOR, MINOR and `base` of the next commit: whether columns went away, were added, or the definition changed.
@@ -234,6 +235,7 @@ class Snapshot:
         ceases = None if oldest is None else oldest + (instant - after)
         return min((moment for moment in (begins, ceases) if moment is not None), default=None)
 
+    @cached_property
     def _files(self) -> pl.DataFrame:
         """The files: `path`, `size_bytes`, `num_records`, month."""
         files = pl.DataFrame(self.table.get_add_actions(flatten=True))
@@ -243,7 +245,7 @@ class Snapshot:
         # Not left to Polars: of a file that is cut short it prints a stack that no caller can catch.
         if "://" in self.location:
             return
-        for path, size in self._files().filter(*within).select("path", "size_bytes").iter_rows():
+        for path, size in self._files.filter(*within).select("path", "size_bytes").iter_rows():
             try:
                 there = Path(self.location, path).stat().st_size
             except OSError as error:

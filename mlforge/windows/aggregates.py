@@ -6,7 +6,7 @@ tree. n_unique and median need the events: n_unique counts values that come into
 Polars' own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from decimal import Decimal
@@ -124,6 +124,22 @@ class Column:
             low = low + rest + ((high - (both - shared)) + (term - shared))
             high = both
         return high + low
+
+
+def tiles_of(events: pl.DataFrame, by: list[str], columns: Iterable[Column]) -> pl.DataFrame:
+    """What each group of events keeps of columns, sorted by what they are grouped by.
+
+    Args:
+        events: The columns, those of `by`, and `row`, which numbers the events in time order.
+        by: What makes a tile.
+        columns: What is kept.
+    """
+    columns = list(columns)
+    leaves = [leaf for column in columns for leaf in column.leaves]
+    tiles = events.lazy().group_by(by).agg(leaves).collect(engine="streaming").sort(by)
+    for moments in (moments for column in columns for moments in column.moments):
+        tiles = tiles.join(moments.of_tiles(events, by), on=by, how="left", maintain_order="left")
+    return tiles
 
 
 def n_unique(

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import polars as pl
 
 from mlforge.duration import microseconds
-from mlforge.instant import INSTANT
 from mlforge.metrics import Output, Rolling
-from mlforge.windows.aggregates import Column, Spans, median
-from mlforge.windows.points import Grid, grouped, unsigned_zeros, wanted_columns
+from mlforge.windows.aggregates import Column, Spans, median, tiles_of
+from mlforge.windows.plain import Plain
+from mlforge.windows.points import Grid, grouped, wanted_columns
 
 # So many events at change points are held in memory at once.
 AT_ONCE = 4_000_000
@@ -53,43 +53,28 @@ def late_change_points(
     windows = {output.window: microseconds(output.window) for output in outputs}
     grid = Grid.of(interval, list(windows))
     wanted = wanted_columns(outputs, events.schema)
-    entity_keys = {name: f"k{i}" for i, name in enumerate(keys)}
-    ties = [name for name in events.columns if name not in {*keys, timestamp, available_at}]
-    plain = {name: f"c{i}" for i, name in enumerate(dict.fromkeys([*ties, *wanted]))}
-    named = [*entity_keys.items(), *plain.items(), (timestamp, "at"), (available_at, "known")]
-    frame = pl.DataFrame([unsigned_zeros(events.get_column(name)).alias(alias) for name, alias in named])
-    entities = frame.select(entity_keys.values()).unique().sort(*entity_keys.values()).with_row_index("entity")
+    plain = Plain(events, keys, {timestamp: "at", available_at: "known"}, wanted)
+    entities = plain.frame.select(plain.keys).unique().sort(plain.keys).with_row_index("entity")
     # Nothing is known before it happens.
     frame = (
-        frame.with_columns(known=pl.max_horizontal("at", "known"))
-        .join(entities, on=list(entity_keys.values()))
-        .sort("entity", "at", "known", *(plain[name] for name in ties), nulls_last=False)
+        plain.frame.with_columns(known=pl.max_horizontal("at", "known"))
+        .join(entities, on=plain.keys)
+        .sort("entity", "at", "known", *plain.ties, nulls_last=False)
         .with_row_index("row")
         .with_columns(grid.tile_end(pl.col("at", "known").to_physical()))
         .with_columns(enters=grid.up(pl.max_horizontal("at", "known")))
         .with_columns(grid.up(pl.col("at") + length).alias(window) for window, length in windows.items())
     )
-    columns = {name: Column(plain[name], frame[plain[name]], wanted[name]) for name in wanted}
-    leaves = _leaves(frame, list(columns.values()))
+    columns = {
+        name: Column(alias, frame[alias], wanted[name]) for name, alias in plain.columns.items() if name in wanted
+    }
+    leaves = tiles_of(frame.with_columns(id="row"), ["id"], columns.values())
     parts = [
         _values(part, frame, leaves, columns, outputs)
         for part in _in_parts(frame.select("entity", "row", "enters", *windows), windows)
     ]
     found = pl.concat(parts)
-    key_columns = [entities[alias].gather(found["entity"]).alias(name) for name, alias in entity_keys.items()]
-    at = found["at"].cast(INSTANT).alias(timestamp)
-    return pl.DataFrame([*key_columns, at, *(found[output.name] for output in outputs)])
-
-
-def _leaves(frame: pl.DataFrame, columns: Sequence[Column]) -> pl.DataFrame:
-    """What each event keeps of the columns, as a tile of one event does."""
-    kept = [leaf for column in columns for leaf in column.leaves]
-    leaves = frame.lazy().with_columns(id="row").group_by("id").agg(kept).collect(engine="streaming").sort("id")
-    for moments in (moments for column in columns for moments in column.moments):
-        leaves = leaves.join(
-            moments.of_tiles(frame.with_columns(id="row"), ["id"]), on="id", how="left", maintain_order="left"
-        )
-    return leaves
+    return plain.named(timestamp, found, entities, found.to_dict(), outputs)
 
 
 def _in_parts(frame: pl.DataFrame, windows: Mapping[str, int]) -> Iterator[pl.DataFrame]:

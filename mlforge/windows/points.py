@@ -16,9 +16,18 @@ import polars as pl
 
 from mlforge.duration import microseconds, origin
 from mlforge.errors import DataError
-from mlforge.instant import INSTANT
 from mlforge.metrics import Output, Rolling
-from mlforge.windows.aggregates import NUMBERS_ONLY, ORDERED, UNTILED, Column, Spans, median, n_unique
+from mlforge.windows.aggregates import (
+    NUMBERS_ONLY,
+    ORDERED,
+    UNTILED,
+    Column,
+    Spans,
+    median,
+    n_unique,
+    tiles_of,
+)
+from mlforge.windows.plain import Plain
 
 # Raised whenever the same events would give other values than before, so that every table is built again.
 ALGORITHM = 1
@@ -87,22 +96,21 @@ def change_points(
     grid = Grid.of(interval, list(windows))
     wanted = wanted_columns(outputs, events.schema)
 
-    # Plain names inside: nothing that is computed here can clash with a name of the user's, or be read as a pattern.
-    entity_keys = {name: f"k{i}" for i, name in enumerate(keys)}
-    ties = [name for name in events.columns if name not in {*keys, timestamp}]
-    plain = {name: f"c{i}" for i, name in enumerate(dict.fromkeys([*ties, *wanted]))}
-    named = [*entity_keys.items(), *plain.items(), (timestamp, "at")]
-    events = pl.DataFrame([unsigned_zeros(events.get_column(name)).alias(alias) for name, alias in named])
+    plain = Plain(events, keys, {timestamp: "at"}, wanted)
+    events = plain.frame
     if any(aggregations & ORDERED for aggregations in wanted.values()):
-        events = events.sort("at", *(plain[name] for name in ties), nulls_last=False)
+        events = events.sort("at", *plain.ties, nulls_last=False)
     events = events.with_columns(at=grid.tile_end(pl.col("at").to_physical()))
-    columns = {name: Column(plain[name], events[plain[name]], wanted[name]) for name in wanted}
-    tiles = _tiles(events, list(entity_keys.values()), list(columns.values()))
-    entities = tiles.group_by("entity", maintain_order=True).agg(pl.col(*entity_keys.values()).first())
+    columns = {
+        name: Column(alias, events[alias], wanted[name]) for name, alias in plain.columns.items() if name in wanted
+    }
+    tiles = tiles_of(events.with_row_index("row"), [*plain.keys, "at"], columns.values())
+    tiles = tiles.with_columns(entity=pl.struct(plain.keys).rle_id())
+    entities = tiles.group_by("entity", maintain_order=True).agg(pl.col(*plain.keys).first())
     moves = _moves(tiles, grid, windows)
     points = moves.select("entity", "at")
     if any(aggregations & UNTILED for aggregations in wanted.values()):
-        events = events.join(entities, on=list(entity_keys.values()), maintain_order="left")
+        events = events.join(entities, on=plain.keys, maintain_order="left")
 
     values: dict[str, pl.Series] = {}
     for (name, window), group in grouped(outputs).items():
@@ -115,16 +123,7 @@ def change_points(
             found["median"] = median(events, column.name, points, length)
         values |= {output.name: found[aggregation] for aggregation, output in group.items()}
 
-    at = points["at"].cast(INSTANT).alias(timestamp)
-    key_columns = [entities[alias].gather(points["entity"]).alias(name) for name, alias in entity_keys.items()]
-    return pl.DataFrame([*key_columns, at, *(values[output.name].alias(output.name) for output in outputs)])
-
-
-def unsigned_zeros(values: pl.Series) -> pl.Series:
-    """-0.0 as 0.0, which it equals: which of the two is the least must not depend on the order of the rows."""
-    if not values.dtype.is_float():
-        return values
-    return pl.select(pl.when(values == 0).then(pl.lit(0.0, values.dtype)).otherwise(values)).to_series()
+    return plain.named(timestamp, points, entities, values, outputs)
 
 
 def wanted_columns(outputs: Sequence[Output], schema: pl.Schema) -> dict[str, set[str]]:
@@ -149,16 +148,6 @@ def grouped(outputs: Sequence[Output]) -> dict[tuple[str, str], dict[str, Output
     for output in outputs:
         groups.setdefault((output.column, output.window), {})[output.aggregation] = output
     return groups
-
-
-def _tiles(events: pl.DataFrame, keys: list[str], columns: Sequence[Column]) -> pl.DataFrame:
-    """One row for each entity and tile with events, sorted; `entity` numbers the entities."""
-    by = [*keys, "at"]
-    leaves = [leaf for column in columns for leaf in column.leaves]
-    tiles = events.lazy().with_row_index("row").group_by(by).agg(leaves).collect(engine="streaming").sort(by)
-    for moments in (moments for column in columns for moments in column.moments):
-        tiles = tiles.join(moments.of_tiles(events, by), on=by, how="left", maintain_order="left")
-    return tiles.with_columns(entity=pl.struct(keys).rle_id())
 
 
 def _moves(tiles: pl.DataFrame, grid: Grid, windows: Mapping[str, int]) -> pl.DataFrame:
