@@ -116,6 +116,21 @@ def build(folder: Path, events: list[dict[str, Any]], **arguments: Any) -> Defin
     return definitions
 
 
+def test_no_events_give_no_rows_of_the_same_columns() -> None:
+    metrics = [mlf.Rolling(windows=["3h", "1d"], aggregations={"n": EVERYTHING, "x": EVERYTHING})]
+    arguments: dict[str, Any] = {"keys": ["user"], "timestamp": "ts", "interval": "1h", "metrics": metrics}
+    none = frame_of([])
+    assert late_change_points(none, available_at="seen", **arguments).equals(
+        change_points(none.drop("seen"), **arguments)
+    )
+
+
+def test_a_feature_with_late_events_is_validated(tmp_path: Path) -> None:
+    metrics = [mlf.Rolling(windows=["2d"], aggregations={"n": ["sum"]})]
+    (report,) = build(tmp_path, events_of([(1, 0, 0.0, 5, None)]), metrics=metrics).validate()
+    assert (report.rows, report.problem, report.passed) == (1, "", True)
+
+
 def test_late_data_does_not_leak_into_training_sets(tmp_path: Path) -> None:
     events = events_of([(1, 0, 0.0, 5, None), (1, 1, 30.0, 7, None)])
     metrics = [mlf.Rolling(windows=["2d"], aggregations={"n": ["sum"]})]

@@ -84,7 +84,9 @@ def _in_parts(frame: pl.DataFrame, windows: Mapping[str, int]) -> Iterator[pl.Da
     # No more change points are inside an event's longest window than the entity has events times windows and one.
     sizes = frame.group_by("entity").agg(size=inside.sum().cast(pl.Int64) * pl.len() * (len(windows) + 1))
     groups = sizes.sort("entity").select("entity", group=pl.col("size").cum_sum() // AT_ONCE)
-    yield from frame.join(groups, on="entity", maintain_order="left").partition_by("group", include_key=False)
+    yield from frame.join(groups, on="entity", maintain_order="left").partition_by("group", include_key=False) or [
+        frame
+    ]
 
 
 def _values(
