@@ -151,7 +151,7 @@ class ClusterTurn(RedisTurn):
         """As in one Redis; where the turn was lost, what may have come late is said to be there."""
         from redis.exceptions import RedisError
 
-        if self.status is not None and self.status.run_id != self._run_id:
+        if self.status is not None and self.status.synced and self.status.run_id != self._run_id:
             # A master may have come back with what it had once, of which the status, on another one, tells nothing.
             vanished = None
         try:

@@ -129,6 +129,20 @@ class SyncTests:
         listed = hashes(store, feature_name)
         assert listed is None or len(listed) == 3 + int(found[2] is not None)
 
+    def test_what_was_only_written_by_hand_is_touched_no_more_than_that(
+        self, store: OnlineStore, feature_name: str
+    ) -> None:
+        for number in (1, 2, 3):
+            store.write(feature_name, user(number), row(10 * number))
+        changed = frame({2: 21})
+        status = status_of(changed, total=2)
+        published = publish(store, feature_name, changed, pl.DataFrame({"user_id": [3]}), status)
+        found = store.read_batch(feature_name, [user(n) for n in range(1, 4)])
+        assert found[:2] == [row(10), row(21)]
+        assert (published.written, published.deleted) == (1, int(found[2] is None))
+        if kept(store, feature_name, status):
+            assert found[2] is None, "the status says that it is gone"
+
     def test_columns_and_key_columns_may_change(self, store: OnlineStore, feature_name: str) -> None:
         first = pl.DataFrame({"a": [1, 2], "x": [10, 20]})
         publish(store, feature_name, first, None, status_of(first, "a"))
