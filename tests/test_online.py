@@ -587,7 +587,7 @@ def test_urls_say_all_that_arguments_do() -> None:
         {"prefix": "a*"},
         {"ssl_options": {"ssl_ca_certs": "x"}},
         {"ssl": True, "ssl_options": {"ca": "x"}},
-        {"client": object()},
+        {"client": ...},
     ],
     ids=str,
 )

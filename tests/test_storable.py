@@ -125,7 +125,7 @@ REFUSED: list[tuple[list[Any], Any, str]] = [
     ([1], pl.Int128, "column 'v' is Int128, which no store can hold: use .cast(pl.Int64) or cast(pl.Decimal(38, 0))"),
     ([1], pl.UInt128, "column 'v' is UInt128, which no store can hold: use .cast("),
     ([1.0], pl.Float16, "column 'v' is Float16, which no store can hold: use .cast(pl.Float32)"),
-    ([object()], pl.Object, "column 'v' is Object"),
+    ([...], pl.Object, "column 'v' is Object"),
     ([None], pl.Null, "column 'v' is Null, which no store can hold: use .cast(pl.Float64)"),
     ([[b"x"]], pl.List(pl.Binary), "column 'v' is Binary"),
     ([[]], pl.List(pl.Null), "column 'v' is Null"),

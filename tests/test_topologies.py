@@ -179,7 +179,7 @@ def test_a_sync_that_too_few_replicas_have_is_an_error(crowd: Crowd) -> None:
         {"lock_seconds": 0},
         {"retry_seconds": -1},
     ],
-    ids=str,
+    ids="-".join,
 )
 def test_topologies_that_cannot_be_right_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(DefinitionError):
