@@ -29,8 +29,7 @@ format: .venv/dev  ## Format the code and mend what the linter can mend.
 
 bench: .venv/dev  ## Measure against the hand-written floor; see benchmarks/.
 	$(BIN)/python benchmarks/windows.py
-	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/builds.py
+	$(BIN)/python benchmarks/offline.py
 	$(BIN)/python benchmarks/online.py
 
 clean:  ## Remove the environment and what tests and examples have made.

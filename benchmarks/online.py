@@ -15,25 +15,20 @@ goes to the standard output as Markdown. Linux only.
 """
 
 import argparse
-import json
-import os
-import platform
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 import online_peers
 import online_reads
 import online_syncs
 import online_writes
+from measure import HEAD, Bench, Row, asked, packages
 from online_by_hand import HOST
-from online_measure import HEAD, Bench, Row
 
 SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "one": online_reads.one,
@@ -78,15 +73,10 @@ def _answers(port: int) -> bool:
         return False
 
 
-def machine() -> str:
-    """The versions, and what it ran on."""
+def server_version() -> str:
+    """The version of the server."""
     server = subprocess.run(["redis-server", "--version"], check=True, capture_output=True, text=True).stdout.split()
-    shown = {"redis-server": next(word[2:] for word in server if word.startswith("v="))}
-    shown |= {name: version(name) for name in ("redis", "hiredis", "polars", "orjson", "deltalake")}
-    shown["Python"] = platform.python_version()
-    models = {line.split(": ")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line}
-    cores = len(os.sched_getaffinity(0))
-    return f"{', '.join(' '.join(pair) for pair in shown.items())}; {cores} cores ({', '.join(models) or 'unknown'})"
+    return f"redis-server {next(word[2:] for word in server if word.startswith('v='))}"
 
 
 def main() -> None:
@@ -103,14 +93,13 @@ def main() -> None:
         folder = (chosen.cache or Path(temporary)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         bench = Bench(port=port, folder=folder, rows=chosen.rows, rounds=chosen.rounds)
-        print(f"{machine()}; {chosen.rounds} rounds\n\n{HEAD}", flush=True)
+        versions = packages("redis", "hiredis", "polars", "orjson", "deltalake")
+        print(f"{server_version()}, {versions}; {chosen.rounds} rounds\n\n{HEAD}", flush=True)
         for name in chosen.sections or SECTIONS:
             for row in SECTIONS[name](bench):
                 print(row, flush=True)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--measure"]:
-        print(json.dumps(MEASURES[sys.argv[2]](**json.loads(sys.argv[3]))))
-    else:
+    if not asked(MEASURES):
         main()

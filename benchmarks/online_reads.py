@@ -6,8 +6,8 @@ from typing import Any
 
 import polars as pl
 import redis
+from measure import Bench, Measurement, Row, in_turns, measure, ratios, shown
 from online_by_hand import FEATURES, HOST, Keys, entities, reads, rows
-from online_measure import Bench, Measurement, Row, in_turns, measure, ratios, shown
 from online_writes import put
 
 import mlforge as mlf

@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 import redis
+from measure import Bench, Measurement, Row, measure, shown
 from online_by_hand import HOST, user_id, values
-from online_measure import Bench, Measurement, Row, measure, shown
 
 import mlforge as mlf
 from mlforge import Definitions

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 import polars as pl
 import redis
+from measure import Bench, Measurement, Row, measure, rate, ratios
 from online_by_hand import FEATURES, HOST, entities, key, reads, rows, send_sets, write_sets
-from online_measure import Bench, Measurement, Row, measure, rate, ratios
 
 from mlforge.online import RedisStore, Status
 

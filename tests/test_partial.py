@@ -5,6 +5,7 @@ import itertools
 import multiprocessing
 import random
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -318,24 +319,56 @@ def test_what_cannot_be_meant_is_refused(project: Project, options: dict[str, An
         project.build(**options)
 
 
-def _build_part(folder: Path, start: float, end: float) -> None:
+def _build_part(folder: Path, start: float, end: float, began: Any = None) -> None:
+    if began is not None:
+        began.set()
     Project(folder).build(start, end)
 
 
-def test_two_processes_that_build_different_months_at_once_both_land(project: Project) -> None:
+PARTS = [(-1.0, 31.0), (31.0, 59.0), (59.0, 91.0)]
+
+
+def some_events(random_: random.Random) -> list[Event]:
+    return [(random_.randrange(3), random_.randrange(360) / 4, random_.randrange(4)) for _ in range(20)]
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_processes_that_build_different_months_at_once_all_land(project: Project, rounds: int) -> None:
     context = multiprocessing.get_context("spawn")
     project.build()
     random_ = random.Random(7)
-    for _ in range(5):
-        events = [(random_.randrange(3), random_.randrange(360) / 4, random_.randrange(4)) for _ in range(20)]
-        project.events(events)
-        parts = [(-1.0, 31.0), (31.0, 59.0), (59.0, 91.0)]
-        processes = [context.Process(target=_build_part, args=(project.folder, *part)) for part in parts]
+    for _ in range(rounds):
+        project.events(some_events(random_))
+        processes = [context.Process(target=_build_part, args=(project.folder, *part)) for part in PARTS]
         for process in processes:
             process.start()
         for process in processes:
             process.join(60)
         assert [process.exitcode for process in processes] == [0, 0, 0]
+        assert project.agrees()
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_part_whose_build_is_killed_is_all_there_or_not_at_all(project: Project, rounds: int) -> None:
+    context = multiprocessing.get_context("spawn")
+    project.build()
+    random_ = random.Random(11)
+    for number in range(rounds):
+        project.events(some_events(random_))
+        for part in PARTS:
+            before = project.rows()
+            began = context.Event()
+            process = context.Process(target=_build_part, args=(project.folder, *part, began))
+            process.start()
+            assert began.wait(60)
+            # From before it reads to after it has published.
+            time.sleep(0.4 * number / rounds)
+            process.kill()
+            process.join(60)
+            found = project.rows()
+            project.build(*part)
+            after = project.rows()
+            assert found.equals(before) or found.equals(after)
         assert project.agrees()
 
 

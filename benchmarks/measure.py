@@ -1,12 +1,15 @@
 """One measurement in a process of its own, and the table in which the figures stand beside their bars."""
 
 import json
+import os
+import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,16 +23,16 @@ class Bench:
     """What every section is given.
 
     Attributes:
-        port: Where the server listens on the loopback interface.
         folder: Where data, tables and the peers' environments are kept.
-        rows: How many entities a feature has.
+        rows: How many entities a feature has, or offline how many events.
         rounds: How often everything is measured, all kinds in turn.
+        port: Where the server listens on the loopback interface; 0 where there is none.
     """
 
-    port: int
     folder: Path
     rows: int
     rounds: int
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +69,28 @@ class Row:
 HEAD = "| work | beside | mlforge | median (range) | bar | met |\n|---|---|---|---|---|---|"
 
 
-def measure(kind: str, **arguments: Any) -> dict[str, Any]:
+def measure(kind: str, /, **arguments: Any) -> dict[str, Any]:
     """What one kind of measurement finds in a process of its own; what goes wrong there is shown."""
-    script = Path(__file__).with_name("online.py")
-    command = [sys.executable, str(script), "--measure", kind, json.dumps(arguments, default=str)]
+    command = [sys.executable, sys.argv[0], "--measure", kind, json.dumps(arguments, default=str)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def asked(measures: Mapping[str, Measurement]) -> bool:
+    """Makes the measurement for which `measure` has started this process, if that is what it was started for."""
+    if sys.argv[1:2] != ["--measure"]:
+        return False
+    print(json.dumps(measures[sys.argv[2]](**json.loads(sys.argv[3]))))
+    return True
+
+
+def packages(*names: str) -> str:
+    """The versions of packages and of Python, and what this runs on."""
+    shown = {name: version(name) for name in names} | {"Python": platform.python_version()}
+    models = {line.split(": ")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line}
+    cores = len(os.sched_getaffinity(0))
+    return f"{', '.join(' '.join(pair) for pair in shown.items())}; {cores} cores ({', '.join(models) or 'unknown'})"
 
 
 def in_turns(

@@ -1,0 +1,136 @@
+"""Training sets and builds by other feature stores, and how many of their windows know what is still to come."""
+
+import shutil
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import offline_builds
+import offline_training
+import polars as pl
+from measure import Bench, Measurement, Row, measure, ratios, shown
+from peers import FEAST, MLFORGE_SDK, installed
+
+# Calls of one process; the median counts, so that nobody pays for what is only done once.
+CALLS = 3
+TRAINING = {FEAST: ("peer_feast_training.py", 10.0), MLFORGE_SDK: ("peer_mlforge_sdk_training.py", 1.0)}
+WINDOW_DAYS = 7
+
+
+def training_peers(bench: Bench) -> list[Row]:
+    """A tenth of the rows, and a tenth as many labels."""
+    rows = bench.rows // 10
+    place = offline_training.make(bench.folder, labels=rows // 10, rows=rows)
+    right = offline_training.by_hand(place)
+    found = []
+    for peer, there in installed(bench.folder, list(TRAINING)):
+        script, limit = TRAINING[peer]
+        ours, theirs = [], []
+        for _ in range(bench.rounds):
+            ours.append(measure("train_often", folder=place, calls=CALLS)["seconds"])
+            theirs.append(there.run(script, place, CALLS)["seconds"])
+        same = pl.read_parquet(place / "found.parquet").select(right.columns).sort("user", "at")
+        if not same.equals(right.sort("user", "at")):
+            raise AssertionError(f"{there.name} and mlforge make different training sets.")
+        found.append(
+            Row(
+                work=f"a training set of {rows // 10:,} labels from {rows:,} rows",
+                beside=f"{there.name}, {shown(theirs)}",
+                mlforge=shown(ours),
+                found=ratios(theirs, ours),
+                limit=limit,
+                at_least=True,
+            )
+        )
+    return found
+
+
+def build_peers(bench: Bench) -> list[Row]:
+    """A tenth of the events, in one file, with both engines of mlforge-sdk."""
+    place = bench.folder / f"build-peers-{bench.rows // 10}"
+    if not (place / "events").exists():
+        (place / "events").mkdir(parents=True)
+        events = offline_builds.events_of(bench.rows // 10).with_columns(pl.col("ts").dt.replace_time_zone(None))
+        events.write_parquet(place / "events" / "all.parquet")
+    found = []
+    for _, there in installed(bench.folder, [MLFORGE_SDK]):
+        for engine in ("duckdb", "polars"):
+            ours, theirs = [], []
+            for _ in range(bench.rounds):
+                ours.append(measure("first_build", folder=place)["seconds"])
+                theirs.append(there.run("peer_mlforge_sdk_build.py", place, engine)["seconds"])
+            leaks, rows = leaking(place)
+            found.append(
+                Row(
+                    work=f"windows over {bench.rows // 10:,} events built",
+                    beside=f"{there.name} ({engine}), {shown(theirs)}; {leaks / rows:.0%} of {rows:,} rows count "
+                    "events that are still to come",
+                    mlforge=f"{shown(ours)}; {wrong(place)} rows are wrong",
+                    found=ratios(theirs, ours),
+                    limit=20,
+                    at_least=True,
+                )
+            )
+    return found
+
+
+def leaking(place: Path) -> tuple[int, int]:
+    """How many rows of mlforge-sdk count more events than the days before their time had; and of how many rows."""
+    counted = f"spend__amount__count__1d__{WINDOW_DAYS}d"
+    rows = pl.read_parquet(place / "found.parquet").select("user", "ts", counted=counted)
+    known = _counts(place, rows)
+    return known.filter(pl.col("counted") > pl.col("before") - pl.col("gone")).height, rows.height
+
+
+def wrong(place: Path) -> int:
+    """How many rows of mlforge's table count other events than those of the window before their time."""
+    snapshot = offline_builds.definitions(place).store.require("spend")
+    stored = snapshot.collect(snapshot.scan().select("user", "ts", counted=f"amount__count__{WINDOW_DAYS}d"))
+    known = _counts(place, stored.with_columns(pl.col("ts").dt.replace_time_zone(None)))
+    return known.filter(pl.col("counted") != pl.col("before") - pl.col("gone")).height
+
+
+def _counts(place: Path, rows: pl.DataFrame) -> pl.DataFrame:
+    """Beside every row how many events there were before it, `before`, and before its window, `gone`."""
+    events = (
+        pl.read_parquet(place / "events" / "all.parquet").select(pl.col("user").cast(pl.Int64), "ts").sort("user", "ts")
+    )
+    so_far = events.with_columns(events=pl.int_range(1, pl.len() + 1).over("user")).sort("ts")
+    rows = rows.with_columns(pl.col("user").cast(pl.Int64), pl.col("ts").cast(pl.Datetime("us")))
+    for name, days in (("before", 0), ("gone", WINDOW_DAYS)):
+        # Events at the instant itself are not before it.
+        edge = pl.col("ts") - pl.duration(days=days)
+        rows = (
+            rows.with_columns(edge=edge)
+            .sort("edge")
+            .join_asof(
+                so_far, left_on="edge", right_on="ts", by="user", allow_exact_matches=False, check_sortedness=False
+            )
+            .with_columns(pl.col("events").fill_null(0).alias(name))
+            .drop("events", "edge", "ts_right")
+        )
+    return rows
+
+
+def train_often(folder: str, calls: int) -> dict[str, Any]:
+    """Seconds for a training set, as the peers' scripts take them: labels in memory, the median of some calls."""
+    project, taken = offline_training.definitions(Path(folder)), []
+    labels = pl.read_parquet(Path(folder) / "labels.parquet")
+    for _ in range(calls):
+        began = time.perf_counter()
+        project.get_training_data(["state"], labels, timestamp="at")
+        taken.append(time.perf_counter() - began)
+    return {"seconds": statistics.median(taken)}
+
+
+def first_build(folder: str) -> dict[str, Any]:
+    """Seconds for a build where there is no table."""
+    project = offline_builds.definitions(Path(folder))
+    shutil.rmtree(Path(folder) / "store", ignore_errors=True)
+    began = time.perf_counter()
+    project.build()
+    return {"seconds": time.perf_counter() - began}
+
+
+MEASURES: dict[str, Measurement] = {"train_often": train_often, "first_build": first_build}
