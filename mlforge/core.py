@@ -1,9 +1,7 @@
 """Definitions: a project's features and stores, and what can be done with them."""
 
-import dataclasses
 import datetime as dt
 import sys
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,33 +10,28 @@ from typing import Any, Literal, overload
 
 import polars as pl
 
-from mlforge.build import BuildReport, build, standing
+from mlforge.build import BuildReport
+from mlforge.building import BuildRequest, builds
 from mlforge.describe import describe
 from mlforge.diff import Diff, diff
-from mlforge.duration import microseconds
-from mlforge.errors import DefinitionError, MlforgeError, RequestError, did_you_mean
+from mlforge.errors import DefinitionError, RequestError
 from mlforge.explain import Explanation, explain
 from mlforge.features import Feature
 from mlforge.freshness import Freshness, freshness
-from mlforge.instant import instant
-from mlforge.lineage import in_order
+from mlforge.instant import Moment, instant
 from mlforge.online.base import OnlineStore
-from mlforge.references import FeatureRef, FeatureSelection, FeatureSet, Schema, references
+from mlforge.project import Project
+from mlforge.references import FeatureRef, FeatureSelection, Schema
 from mlforge.retrieval import OnlineRequest, async_online_frame, online_frame
 from mlforge.rollback import RollbackReport, rollback
-from mlforge.span import Span
 from mlforge.store.base import Store
 from mlforge.store.history import Version
 from mlforge.store.local import LocalStore
 from mlforge.store.snapshot import Snapshot
-from mlforge.sync import SyncReport, SyncRequest, sync
 from mlforge.training import Table, as_labels, collected, training_frame
 from mlforge.vacuum import KEEP, VacuumReport, vacuum
 from mlforge.validate import ValidationReport, validate
 from mlforge.verify import VerifyReport, verify
-
-# How late events are taken to come at most.
-LOOK_BACK = "1d"
 
 
 class Definitions:
@@ -64,22 +57,13 @@ class Definitions:
         features: Sequence[Feature | ModuleType] | None = None,
         store: Store | None = None,
         online_store: OnlineStore | None = None,
-        as_of: dt.datetime | dt.date | str | None = None,
+        as_of: Moment | None = None,
     ) -> None:
         self.name = name if name is not None else Path.cwd().name
         self.store = store if store is not None else LocalStore("feature_store")
         self.online_store = online_store
         self.as_of = None if as_of is None else instant(as_of)
-        if isinstance(features, Feature | ModuleType):
-            raise DefinitionError("features is a list: write features=[...].")
-        for part in features or ():
-            if not isinstance(part, Feature | ModuleType):
-                raise DefinitionError(
-                    f"features holds {part!r}, which is neither a feature nor a module: use @mlf.feature."
-                )
-        # The caller's namespace itself, not a copy: what it defines further down belongs to it as well.
-        self._namespace = sys._getframe(1).f_globals
-        self._given = list(features) if features is not None else [self._namespace]
+        self._project = Project(features, sys._getframe(1).f_globals)
         if not isinstance(self.store, Store):
             raise DefinitionError(f"store is {store!r}: write a store, as in LocalStore('feature_store').")
         if not isinstance(online_store, OnlineStore | None):
@@ -95,23 +79,18 @@ class Definitions:
         Raises:
             DefinitionError: Two features have the same name.
         """
-        found: dict[str, Feature] = {}
-        for part in self._given:
-            for feature in _features_in(part):
-                if found.setdefault(feature.name, feature) is not feature:
-                    raise DefinitionError(f"Two features are called {feature.name!r}: rename one of them.")
-        return found
+        return self._project.features
 
     def build(
         self,
         features: Sequence[str] | None = None,
         *,
         online: bool = False,
-        as_of: dt.datetime | dt.date | str | None = None,
-        start: dt.datetime | dt.date | str | None = None,
-        end: dt.datetime | dt.date | str | None = None,
+        as_of: Moment | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
         incremental: bool = False,
-        look_back: str = LOOK_BACK,
+        look_back: str | None = None,
         force: bool = False,
         full: bool = False,
         allow_breaking: bool = False,
@@ -126,8 +105,10 @@ class Definitions:
 
         A build of some events replaces the rows that these can change, up to a window after the last of them, and
         reads no more than that needs. Any builds that together cover all events, in any order, overlapping or at
-        once, leave the rows of one build of all. Where there is no table yet, the definition has changed or a feature
-        has no timestamp, all of it is built.
+        once, leave the rows of one build of all, if functions make of each row what it is by itself, at its own time.
+        A feature that reads another one is built where that one has other rows than when it was last read. Where there
+        is no table yet, the definition or the source has changed, or a feature has no timestamp or an `available_at`,
+        all of it is built.
 
         Args:
             features: Names; all features by default.
@@ -135,7 +116,7 @@ class Definitions:
             start: Only events from this instant on are new or have changed.
             end: Only events before this instant are; without it all from `start` on.
             incremental: Only events that are at most `look_back` earlier than the last one that was built are new.
-            look_back: How late events may come, as in `"1d"`.
+            look_back: How late events may come, as in `"3d"`; a day by default.
             as_of: The instant whose values go online; by default now, or, unless forced, that of what is online
                 where it is later.
             force: Computes even where nothing has changed; goes online even where that takes what is there back to an
@@ -155,74 +136,34 @@ class Definitions:
             DataError: The data is not what a definition says.
             StoreError: A store cannot be reached, read or written.
         """
-        return list(
-            self.building(
-                features,
-                online=online,
-                as_of=as_of,
-                start=start,
-                end=end,
-                incremental=incremental,
-                look_back=look_back,
-                force=force,
-                full=full,
-                allow_breaking=allow_breaking,
-                dry_run=dry_run,
-            )
+        request = BuildRequest(
+            online=online,
+            as_of=as_of,
+            start=start,
+            end=end,
+            incremental=incremental,
+            look_back=look_back,
+            force=force,
+            full=full,
+            allow_breaking=allow_breaking,
+            dry_run=dry_run,
         )
+        return list(self.building(features, request))
 
-    def building(
-        self,
-        features: Sequence[str] | None = None,
-        *,
-        online: bool = False,
-        as_of: dt.datetime | dt.date | str | None = None,
-        start: dt.datetime | dt.date | str | None = None,
-        end: dt.datetime | dt.date | str | None = None,
-        incremental: bool = False,
-        look_back: str = LOOK_BACK,
-        force: bool = False,
-        full: bool = False,
-        allow_breaking: bool = False,
-        dry_run: bool = False,
-    ) -> Iterator[BuildReport]:
+    def building(self, features: Sequence[str] | None, request: BuildRequest) -> Iterator[BuildReport]:
         """`build`, a feature at a time: each is built when its report is asked for.
 
         Raises:
             RequestError: As for `build`, at once where the request cannot be right.
         """
         chosen = self.in_order(features)
-        events = _events(start, end)
-        late = dt.timedelta(microseconds=microseconds(look_back)) if incremental else None
-        if events is not None and incremental:
-            raise RequestError("incremental finds out by itself which events are new: leave start and end out.")
-        for option, given in (("full", full), ("allow_breaking", allow_breaking), ("dry_run", dry_run)):
-            if given and not online:
-                raise RequestError(f"{option} is about what goes online: write online=True as well.")
-        online_store = self.require_online_store() if online else None
-        moment = self.as_of if as_of is None else instant(as_of)
-        # One for all features, so that they hold at the same instant.
-        now = dt.datetime.now(dt.UTC)
+        online_store = self.require_online_store() if request.online else None
         if not chosen:
             raise RequestError(
                 f"{self.name!r} has no features to build: write @mlf.feature at the top level of the module that makes "
                 f"the Definitions, or give it features=[...]."
             )
-        return self._builds(
-            chosen,
-            SyncRequest(
-                feature_name="",
-                as_of=moment,
-                now=now,
-                full=full,
-                force=force,
-                allow_breaking=allow_breaking,
-                dry_run=dry_run,
-            ),
-            online_store,
-            events,
-            late,
-        )
+        return builds(chosen, request, self.store, online_store, self.as_of)
 
     @overload
     def get_training_data(
@@ -278,7 +219,7 @@ class Definitions:
         """
         tables = [
             Table(snapshot=self._snapshot(feature.name, ref), columns=ref.columns)
-            for feature, ref in self._referenced(features)
+            for feature, ref in self._project.referenced(features)
         ]
         labels = as_labels(entity_df)
         frame = training_frame(tables, labels, timestamp=timestamp, as_of=self.now(), prefix=prefix)
@@ -332,14 +273,15 @@ class Definitions:
 
         Raises:
             RequestError: A name is unknown.
+            DefinitionError: A feature reads one that the project does not have, or they read each other.
         """
-        return [validate(feature) for feature in self._chosen(features)]
+        return [validate(feature) for feature in self.in_order(features)]
 
     def verify(
         self,
         features: Sequence[str] | None = None,
         *,
-        as_of: dt.datetime | dt.date | str | None = None,
+        as_of: Moment | None = None,
         sample: int | None = None,
     ) -> list[VerifyReport]:
         """Computes again what should be online, and compares it with what the online store holds.
@@ -364,7 +306,7 @@ class Definitions:
         now = self.now()
         return [
             verify(feature.name, self.store, online_store, as_of=moment, now=now, sample=sample)
-            for feature in self._chosen(features)
+            for feature in self._project.chosen(features)
         ]
 
     def status(self, features: Sequence[str] | None = None) -> list[Freshness]:
@@ -379,11 +321,11 @@ class Definitions:
         """
         online_store = self.require_online_store()
         now = self.now()
-        return [freshness(feature.name, self.store, online_store, now=now) for feature in self._chosen(features)]
+        return [
+            freshness(feature.name, self.store, online_store, now=now) for feature in self._project.chosen(features)
+        ]
 
-    def explain(
-        self, feature: str, entity_keys: Mapping[str, Any], at: dt.datetime | dt.date | str | None = None
-    ) -> Explanation:
+    def explain(self, feature: str, entity_keys: Mapping[str, Any], at: Moment | None = None) -> Explanation:
         """Where the values of an entity come from: the events behind each, what is stored, and what is online.
 
         The feature's function is run again, and the values are computed once more from the entity's own rows, in
@@ -476,10 +418,10 @@ class Definitions:
                 negative.
             StoreError: A store cannot be read or written, or others committed at the same time.
         """
-        chosen = [feature.name for feature in self._chosen(features)]
+        chosen = [feature.name for feature in self._project.chosen(features)]
         if features is None:
             chosen = [name for name in chosen if self.store.open(name) is not None]
-        needed = {name: {*self._pinned(name), *(pinned or {}).get(name, ())} for name in chosen}
+        needed = {name: {*self._project.pinned(name), *(pinned or {}).get(name, ())} for name in chosen}
         return [
             vacuum(name, self.store, self.online_store, keep=keep, pinned=needed[name], dry_run=dry_run)
             for name in chosen
@@ -491,7 +433,7 @@ class Definitions:
         Raises:
             RequestError: There is none.
         """
-        return _of_name(name, self.features)
+        return self._project.feature(name)
 
     def in_order(self, features: Sequence[str] | None = None) -> list[Feature]:
         """Features in the order in which they are built: each after those that it reads.
@@ -503,7 +445,7 @@ class Definitions:
             RequestError: A name is unknown.
             DefinitionError: A feature reads one that the project does not have.
         """
-        return in_order(self._chosen(features), self.features)
+        return self._project.in_order(features)
 
     def require_online_store(self) -> OnlineStore:
         """The online store.
@@ -515,53 +457,9 @@ class Definitions:
             raise RequestError("There is no online store: give Definitions one, as in online_store=RedisStore().")
         return self.online_store
 
-    def _builds(
-        self,
-        chosen: Sequence[Feature],
-        request: SyncRequest,
-        online_store: OnlineStore | None,
-        events: Span | None,
-        look_back: dt.timedelta | None,
-    ) -> Iterator[BuildReport]:
-        whole: set[str] = set()
-        for feature in chosen:
-            began = time.perf_counter()
-            if request.dry_run:
-                report = standing(feature, self.store)
-            elif isinstance(feature.source, Feature) and feature.source.name in whole:
-                # What it reads was built anew, so that any of its events may have changed.
-                report = build(feature, self.store, force=request.force)
-            else:
-                report = build(feature, self.store, force=request.force, events=events, look_back=look_back)
-            if report.outcome == "built" and report.events is None:
-                whole.add(feature.name)
-            if online_store is not None:
-                wanted = dataclasses.replace(request, feature_name=feature.name)
-                synced = self._sync(wanted, report.version, online_store)
-                report = dataclasses.replace(report, online=synced, seconds=time.perf_counter() - began)
-            yield report
-
-    def _sync(self, request: SyncRequest, version: str, online_store: OnlineStore) -> SyncReport:
-        try:
-            return sync(request, self.store, online_store)
-        except MlforgeError as error:
-            error.add_note(f"(Feature {request.feature_name!r} is built offline as {version}, and not copied online.)")
-            raise
-
     def now(self) -> dt.datetime:
         """The instant that "now" means: the project's `as_of`, or else that of the clock."""
         return self.as_of or dt.datetime.now(dt.UTC)
-
-    def _chosen(self, features: Sequence[str] | None) -> list[Feature]:
-        # Looked up once: the features of a module are found by going through it.
-        known = self.features
-        if isinstance(features, str):
-            raise RequestError(f"features is a list: write features=[{features!r}].")
-        return [_of_name(name, known) for name in dict.fromkeys(known if features is None else features)]
-
-    def _referenced(self, features: FeatureSelection) -> list[tuple[Feature, FeatureRef]]:
-        known = self.features
-        return [(_of_name(ref.name, known), ref) for ref in references(features)]
 
     def _requests(self, features: FeatureSelection, *, prefix: bool) -> list[OnlineRequest]:
         return [
@@ -573,42 +471,12 @@ class Definitions:
                 prefix=prefix,
                 offline_schema=partial(self._offline_schema, feature.name),
             )
-            for feature, ref in self._referenced(features)
+            for feature, ref in self._project.referenced(features)
         ]
 
     def _snapshot(self, name: str, ref: FeatureRef) -> Snapshot:
         return self.store.require(name) if ref.version is None else self.store.open_version(name, ref.version)
 
-    def _pinned(self, name: str) -> set[str]:
-        """The versions of a feature that are named where its project is defined."""
-        namespaces = [self._namespace, *(vars(part) for part in self._given if isinstance(part, ModuleType))]
-        found = [value for namespace in namespaces for value in list(namespace.values())]
-        named = [ref for value in found if isinstance(value, FeatureSet | FeatureRef) for ref in references([value])]
-        return {ref.version for ref in named if ref.name == name and ref.version is not None}
-
     def _offline_schema(self, name: str) -> Schema | None:
         snapshot = self.store.open(name)
         return None if snapshot is None else snapshot.value_schema
-
-
-def _events(start: dt.datetime | dt.date | str | None, end: dt.datetime | dt.date | str | None) -> Span | None:
-    if start is None:
-        if end is not None:
-            raise RequestError("An end alone does not say which events are new: write start as well.")
-        return None
-    return Span(start=instant(start), end=None if end is None else instant(end))
-
-
-def _of_name(name: str, known: Mapping[str, Feature]) -> Feature:
-    if not isinstance(name, str):
-        raise RequestError(f"{name!r} is no name of a feature: write it as text, as in 'user_spend'.")
-    if name not in known:
-        raise RequestError(f"There is no feature {name!r}{did_you_mean(name, known)}")
-    return known[name]
-
-
-def _features_in(part: Feature | ModuleType | dict[str, Any]) -> list[Feature]:
-    if isinstance(part, Feature):
-        return [part]
-    namespace = vars(part) if isinstance(part, ModuleType) else part
-    return [value for value in list(namespace.values()) if isinstance(value, Feature)]

@@ -8,9 +8,11 @@ from mlforge.errors import RequestError
 
 # How an instant is stored and computed with, everywhere.
 INSTANT = pl.Datetime("us", "UTC")
+# What people and programs may write for one.
+Moment = dt.datetime | dt.date | str
 
 
-def instant(value: dt.datetime | dt.date | str) -> dt.datetime:
+def instant(value: Moment) -> dt.datetime:
     """A datetime in UTC; a naive one is taken as UTC, a date as its first moment, text as ISO 8601 or "now".
 
     >>> instant("2017-12-31").isoformat()

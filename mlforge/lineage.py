@@ -1,12 +1,13 @@
 """Features whose source is another feature: what they read, and in which order they are built."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 
 import polars as pl
 
 from mlforge.errors import DefinitionError, RequestError
 from mlforge.features import Feature
-from mlforge.source import Source
+from mlforge.source import FileSource, Source
 from mlforge.store.base import Store
 from mlforge.store.snapshot import Snapshot
 
@@ -19,18 +20,18 @@ class TableSource(Source):
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+        self.snapshot = snapshot
 
     def __repr__(self) -> str:
-        return f"feature {self._snapshot.feature_name!r} {self._snapshot.version}"
+        return f"feature {self.snapshot.feature_name!r} {self.snapshot.version}"
 
     def scan(self) -> pl.LazyFrame:
         """Keys, timestamp and feature columns of the whole history."""
-        return self._snapshot.scan()
+        return self.snapshot.scan()
 
     def fingerprint(self) -> str:
         """The table and the files that its version has."""
-        return f"{self._snapshot.table_id}:{self._snapshot.content}"
+        return f"{self.snapshot.table_id}:{self.snapshot.content}"
 
 
 def source_of(feature: Feature, store: Store) -> Source:
@@ -42,11 +43,22 @@ def source_of(feature: Feature, store: Store) -> Source:
     """
     if not isinstance(feature.source, Feature):
         return feature.source
-    snapshot = store.open(feature.source.name)
-    if snapshot is None:
-        name = feature.source.name
-        raise RequestError(f"Feature {feature.name!r} reads {name!r}, which is not built: build {name!r} as well.")
-    return TableSource(snapshot)
+    try:
+        return TableSource(store.require(feature.source.name))
+    except RequestError as error:
+        error.add_note(f"(Feature {feature.name!r} reads it.)")
+        raise
+
+
+def identity(source: Source) -> str | None:
+    """16 hex digits that stay for as long as a feature reads the same thing; None where that cannot be told."""
+    if isinstance(source, TableSource):
+        text = f"feature {source.snapshot.feature_name}"
+    elif isinstance(source, FileSource):
+        text = repr(source)
+    else:
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def in_order(features: Iterable[Feature], known: Mapping[str, Feature]) -> list[Feature]:

@@ -14,11 +14,15 @@ from mlforge.windows import Grid
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
+# No event is outside of these: `engines.base.require_years`.
+_FIRST, _LAST = dt.datetime(1900, 1, 1, tzinfo=dt.UTC), dt.datetime(2201, 1, 1, tzinfo=dt.UTC)
+# What Polars can say in nanoseconds.
+_FIRST_NS, _LAST_NS = dt.datetime(1678, 1, 1, tzinfo=dt.UTC), dt.datetime(2262, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """The instants from `start` on that are before `end`.
+    """The instants from `start` on that are before `end`; what lies where no event can be is cut off.
 
     Attributes:
         start: UTC-aware.
@@ -31,6 +35,9 @@ class Span:
     def __post_init__(self) -> None:
         if self.end is not None and self.end <= self.start:
             raise RequestError(f"The end, {self.end.isoformat()}, is not after the start, {self.start.isoformat()}.")
+        object.__setattr__(self, "start", min(max(self.start, _FIRST), _LAST))
+        end = None if self.end is None or self.end > _LAST else max(self.end, _FIRST + _MICROSECOND)
+        object.__setattr__(self, "end", end)
 
     def holds(self, column: str, dtype: pl.DataType = INSTANT) -> pl.Expr:
         """Whether the instants in a column are in the span, as a condition that a reader of files can use.
@@ -85,5 +92,7 @@ def _literal(instant: dt.datetime, dtype: pl.Date | pl.Datetime, *, up: bool) ->
     if dtype.time_unit == "ms":
         instant += (dt.timedelta(milliseconds=1) - _MICROSECOND) * up
         instant = instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+    if dtype.time_unit == "ns":
+        instant = min(max(instant, _FIRST_NS), _LAST_NS)
     zone = None if dtype.time_zone is None else ZoneInfo(dtype.time_zone)
     return pl.lit(instant.astimezone(zone) if zone else instant.replace(tzinfo=None), dtype)

@@ -11,7 +11,7 @@ import polars as pl
 
 from mlforge import precedence
 from mlforge.difference import Difference, difference
-from mlforge.errors import RequestError, StoreError, UnavailableError
+from mlforge.errors import StoreError, UnavailableError
 from mlforge.online.base import DAMAGED, OnlineStore, Published, Turn
 from mlforge.online.keys import entity_key_hash_expr, key_text_expr
 from mlforge.online.status import Content, Status
@@ -111,9 +111,7 @@ def sync(request: SyncRequest, store: Store, online_store: OnlineStore) -> SyncR
 
 def _take_turn(turn: Turn, request: SyncRequest, store: Store, online_store: OnlineStore) -> SyncReport:
     name, online = request.feature_name, turn.status
-    snapshot = store.open(name)
-    if snapshot is None:
-        raise RequestError(f"Feature {name!r} is not built: run `mlforge build --features {name} --online`.")
+    snapshot = store.require(name)
     synced = online if online is not None and online.synced else None
     if turn.doubt == DAMAGED and not request.force:
         raise StoreError(

@@ -106,9 +106,7 @@ def verify(
 def _expected(
     feature_name: str, store: Store, status: Status | None, as_of: datetime | None, now: datetime
 ) -> tuple[Snapshot, datetime]:
-    newest = store.open(feature_name)
-    if newest is None:
-        raise RequestError(f"Feature {feature_name!r} is not built, so nothing says what should be online.")
+    newest = store.require(feature_name)
     if status is not None and status.synced:
         precedence.require_same_project(newest, status)
     if as_of is not None or status is None or not status.synced or status.table_id != newest.table_id:

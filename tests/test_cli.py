@@ -234,7 +234,7 @@ def test_features_are_separated_by_commas_or_repeated(cli: Cli, line: str) -> No
     [
         ("build --features prices,user_spent", "There is no feature 'user_spent'; did you mean 'user_spend'?"),
         ("build --features prices,", "There is no feature ''"),
-        ("build --as-of 2026-01-01", "write --online as well"),
+        ("build --as-of 2026-01-01", "ask for online=True (--online) as well"),
         ("build --online --as-of yesterday", "'yesterday' is no instant"),
         ("build --definitions gone.py", "'gone.py' do not exist"),
     ],

@@ -405,7 +405,7 @@ def test_a_feature_that_reads_another_is_explained_from_its_table() -> None:
     rolling = mlf.Rolling(windows=["30d"], aggregations={"x": ["sum"]})
     derived = mlf.feature(keys=["k"], source=base, timestamp="t", metrics=[rolling], name="f")(lambda df: df)
     defs = Definitions(features=[base, derived], store=LocalStore("own"), as_of=AT)
-    with pytest.raises(mlf.RequestError, match="'base', which is not built"):
+    with pytest.raises(mlf.RequestError, match="'base' has not been built"):
         defs.explain("f", {"k": "a"})
     defs.build()
     assert defs.explain("f", {"k": "a"}).recomputed.values == {"x__sum__30d": 1.0}

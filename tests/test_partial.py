@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mlforge as mlf
-from mlforge import DefinitionError, Definitions, RequestError
+from mlforge import Definitions, RequestError
 from mlforge.build import BuildReport
 from mlforge.engines.polars import compute
 from mlforge.span import Span, touched
@@ -36,6 +36,7 @@ class Project:
         self.folder = folder
         self.metrics = [mlf.Rolling(windows=list(windows), aggregations={"amount": AGGREGATIONS})] if windows else []
         self.interval = interval
+        self.source = "events.parquet"
 
     def events(self, events: Iterable[Event]) -> None:
         """Events of users, so many days after START."""
@@ -45,7 +46,7 @@ class Project:
     def definitions(self, store: str = "parts") -> Definitions:
         @mlf.feature(
             keys=["user"],
-            source=self.folder / "events.parquet",
+            source=self.folder / self.source,
             timestamp="ts",
             interval=self.interval,
             metrics=self.metrics,
@@ -372,63 +373,55 @@ def test_a_part_whose_build_is_killed_is_all_there_or_not_at_all(project: Projec
         assert project.agrees()
 
 
-def test_a_feature_reads_another_one_and_is_built_after_it(tmp_path: Path) -> None:
-    rows = pl.DataFrame({"user": [1, 2], "ts": [START, START + DAY], "amount": [5, 7]})
-    rows.write_parquet(tmp_path / "rows.parquet")
-
-    def definitions(*, reverse: bool = True, factor: int = 1) -> Definitions:
-        @mlf.feature(keys=["user"], source=tmp_path / "rows.parquet", timestamp="ts")
-        def base(df: pl.LazyFrame) -> pl.LazyFrame:
-            return df.with_columns(pl.col("amount") * factor)
-
-        @mlf.feature(keys=["user"], source=base, timestamp="ts")
-        def double(df: pl.LazyFrame) -> pl.LazyFrame:
-            return df.with_columns(pl.col("amount") * 2)
-
-        features = [double, base] if reverse else [double]
-        return Definitions("d", features=features, store=LocalStore(tmp_path / "store"))
-
-    with pytest.raises(DefinitionError, match="'double' reads 'base', which is none of the project's features"):
-        definitions(reverse=False).build()
-    with pytest.raises(RequestError, match="'double' reads 'base', which is not built"):
-        definitions().build(["double"])
-    assert [report.feature for report in definitions().build()] == ["base", "double"]
-    assert [report.outcome for report in definitions().build()] == ["skipped", "skipped"]
-    pl.concat([rows, rows.with_columns(pl.col("ts") + DAY * 3)]).write_parquet(tmp_path / "rows.parquet")
-    reports = definitions().build(start=START + 2 * DAY)
-    assert [(report.outcome, report.version) for report in reports] == [("built", "1.0.1"), ("built", "1.0.1")]
-    snapshot = LocalStore(tmp_path / "store").open("double")
-    assert snapshot is not None
-    assert sorted(snapshot.collect(snapshot.scan())["amount"]) == [10, 10, 14, 14]
-    # All of what it reads is new, so all of it is built.
-    reports = definitions(factor=10).build(start=START + 2 * DAY)
-    assert [report.reason for report in reports] == ["the definition has changed", ""]
-    snapshot = LocalStore(tmp_path / "store").open("double")
-    assert snapshot is not None
-    assert sorted(snapshot.collect(snapshot.scan())["amount"]) == [100, 100, 140, 140]
+def test_a_part_may_begin_before_and_end_after_all_events(project: Project) -> None:
+    project.build()
+    for dtype in (pl.Datetime("us", "UTC"), pl.Datetime("ns"), pl.Date):
+        pl.DataFrame({"user": [1, 2], "ts": [START, START + 9 * DAY], "amount": [1, 2]}).with_columns(
+            pl.col("ts").cast(dtype)
+        ).write_parquet(project.folder / "events.parquet")
+        for start, end in (("0001-01-01", "9999-12-31"), ("1500-01-01", "2250-01-01"), ("2026-01-01", "9999-12-31")):
+            (report,) = project.definitions().build(start=start, end=end, force=True)
+            assert report.reason == ""
+            assert project.agrees()
+    for start, end in (("0001-01-01", "0001-01-02"), ("9999-01-01", "9999-01-02"), ("2500-01-01", None)):
+        (report,) = project.definitions().build(start=start, end=end, force=True)
+        assert report.outcome == "unchanged"
 
 
-def test_features_that_read_each_other_are_refused(tmp_path: Path) -> None:
-    def same(df: pl.LazyFrame) -> pl.LazyFrame:
-        return df
+def test_an_event_that_is_still_to_come_does_not_end_incremental_builds(project: Project) -> None:
+    events = [(1, 0.5, 10), (1, 170 * 365.0, 5)]
+    project.events(events)
+    project.build()
+    project.events([*events, (1, 1.0, 7)])
+    report = project.build(incremental=True, look_back="36500d")
+    assert report.outcome == "built"
+    assert project.agrees()
+    today = (dt.datetime.now(dt.UTC) - START) / DAY
+    project.events([*events, (1, 1.0, 7), (2, today - 0.25, 9)])
+    assert project.build(incremental=True).outcome == "built"
+    assert project.agrees()
 
-    first = mlf.feature(keys=["user"], source="x.parquet", timestamp="ts", name="a")(same)
-    reader = mlf.feature(keys=["user"], source=first, timestamp="ts", name="b")(same)
-    again = mlf.feature(keys=["user"], source=reader, timestamp="ts", name="a")(same)
-    definitions = Definitions("c", features=[again, reader], store=LocalStore(tmp_path))
-    with pytest.raises(DefinitionError, match="read each other in a circle: a, b"):
-        definitions.build()
+
+def test_looking_back_further_than_before_is_not_skipped(project: Project) -> None:
+    days = [1.0, 10.0]
+    project.events((1, day, 1) for day in days)
+    project.build()
+    days += [3.0, 11.0]
+    project.events((1, day, 1) for day in days)
+    assert project.build(incremental=True).outcome == "built"
+    assert not project.agrees()
+    assert project.build(incremental=True).outcome == "skipped"
+    assert project.build(incremental=True, look_back="30d").outcome == "built"
+    assert project.agrees()
+    assert [project.build(incremental=True, look_back=length).outcome for length in ("30d", "1d")] == ["skipped"] * 2
+    # Of what is earlier still nothing is known.
+    assert project.build().outcome == "unchanged"
+    assert project.build(incremental=True, look_back="300d").outcome == "skipped"
 
 
-def test_a_feature_over_windows_is_no_source() -> None:
-    @mlf.feature(
-        keys=["user"],
-        source="x.parquet",
-        timestamp="ts",
-        metrics=[mlf.Rolling(windows=["1d"], aggregations={"amount": ["sum"]})],
-    )
-    def spend(df: pl.LazyFrame) -> pl.LazyFrame:
-        return df
-
-    with pytest.raises(DefinitionError, match="its source 'spend' has windows"):
-        mlf.feature(keys=["user"], source=spend, timestamp="ts", name="more")(lambda df: df)
+def test_a_part_of_another_source_is_no_part(project: Project) -> None:
+    project.build()
+    (project.folder / "events.parquet").rename(project.folder / "others.parquet")
+    project.source = "others.parquet"
+    assert project.build(0, 1).reason == "it reads another source than before"
+    assert project.build(0, 1, force=True).reason == ""

@@ -68,17 +68,13 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str], dict[str, Any]]] = [
     ),
     (mlforge.Rolling, [], {"windows": NOTHING, "aggregations": NOTHING}),
     (Definitions, ["name"], {"name": None, "features": None, "store": None, "online_store": None, "as_of": None}),
-    *(
-        (
-            function,
-            ["features"],
-            {
-                **dict.fromkeys(("features", "as_of", "start", "end"), None),
-                **dict.fromkeys(("online", "incremental", "force", "full", "allow_breaking", "dry_run"), False),
-                "look_back": "1d",
-            },
-        )
-        for function in (Definitions.build, Definitions.building)
+    (
+        Definitions.build,
+        ["features"],
+        {
+            **dict.fromkeys(("features", "as_of", "start", "end", "look_back"), None),
+            **dict.fromkeys(("online", "incremental", "force", "full", "allow_breaking", "dry_run"), False),
+        },
     ),
     (Definitions.verify, ["features"], {"features": None, "as_of": None, "sample": None}),
     (Definitions.status, ["features"], {"features": None}),

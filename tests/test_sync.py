@@ -150,7 +150,7 @@ def test_full_writes_everything(shop: Shop) -> None:
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(shop: Shop) -> None:
-    with pytest.raises(RequestError, match="'spend' is not built"):
+    with pytest.raises(RequestError, match="'spend' has not been built"):
         shop.sync(3, dry_run=True)
     shop.definitions().build()
     first = shop.sync(3, dry_run=True)

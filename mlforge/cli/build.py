@@ -33,7 +33,7 @@ def build(
     start: str | None = None,
     end: str | None = None,
     incremental: bool = False,
-    look_back: str = "1d",
+    look_back: str | None = None,
     force: bool = False,
     full: bool = False,
     allow_breaking: bool = False,
@@ -55,7 +55,7 @@ def build(
         start: Only events from this instant on are new or have changed; reads and replaces no more than that needs.
         end: Only events before this instant are.
         incremental: Only events that are at most --look-back earlier than the last one that was built are new.
-        look_back: How late events may come, as in 3d.
+        look_back: How late events may come, as in 3d; a day by default.
         force: Compute even where neither the data nor the definition has changed; online, go back to an earlier
             version or instant, or take over what another project has written.
         full: Write every entity online, not only those whose values differ.
@@ -67,20 +67,12 @@ def build(
     """
     with output.working("loading the definitions"):
         from mlforge import loader
-        from mlforge.errors import MlforgeError, RequestError
+        from mlforge.building import BuildRequest
+        from mlforge.errors import MlforgeError
 
-        options = {
-            "as-of": as_of is not None,
-            "full": full,
-            "allow-breaking": allow_breaking,
-            "dry-run": dry_run,
-        }
-        if not online and (given := [name for name, there in options.items() if there]):
-            raise RequestError(f"--{given[0]} is about what goes online: write --online as well.")
         defs = loader.find(definitions)
         names = [feature.name for feature in defs.in_order(output.names(features) or None)]
-        building = defs.building(
-            names,
+        request = BuildRequest(
             online=online,
             as_of=as_of,
             start=start,
@@ -92,6 +84,7 @@ def build(
             allow_breaking=allow_breaking,
             dry_run=dry_run,
         )
+        building = defs.building(names, request)
     reports: list[BuildReport] = []
     try:
         for number, name in enumerate(names, start=1):

@@ -32,6 +32,10 @@ class BuildRecord:
         left: The Delta version that rollbacks have left last: what was built then is not to be built again unless its
             data or definition change. None where this is no rollback.
         restored: The version that a rollback has brought back, MAJOR.MINOR.PATCH.
+        look_back: Where the build has looked for late events only, up to how many microseconds before the last one
+            that was built then; None where it has read all, or what somebody has named.
+        source: What was read, as 16 hex digits; None where that cannot be told.
+        source_version: The Delta version of the feature that was read; None where the source is no feature.
     """
 
     kind: Kind = "full"
@@ -46,11 +50,14 @@ class BuildRecord:
     max_age: int | None = None
     left: int | None = None
     restored: str | None = None
+    look_back: int | None = None
+    source: str | None = None
+    source_version: int | None = None
 
     def to_metadata(self) -> dict[str, str]:
         """The record as custom metadata of a Delta commit."""
         fields = {"format": FORMAT, **asdict(self)}
-        for name in ("max_age", "left", "restored"):
+        for name in ("max_age", "left", "restored", "look_back", "source", "source_version"):
             # As releases know it that do not have these.
             if fields[name] is None:
                 del fields[name]
@@ -72,7 +79,7 @@ class BuildRecord:
             fields["keys"] = tuple(fields["keys"])
             return cls(**fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{commit[FIELD]!r} is no record of a build.") from error
+            raise StoreError(f"this is no record of a build: {commit[FIELD]!r}") from error
 
     @property
     def index(self) -> list[str]:

@@ -278,5 +278,11 @@ def row_hash(columns: Sequence[str]) -> pl.Expr:
     return pl.struct(columns).hash()
 
 
+def month_span(months: Collection[str]) -> Span:
+    """From the beginning of the first of some months, as `Snapshot.files` names them, to the end of the last."""
+    start, last = (datetime.fromisoformat(f"{month}-01T00:00:00+00:00") for month in (min(months), max(months)))
+    return Span(start=start, end=(last + timedelta(days=31)).replace(day=1))
+
+
 def _month(instant: datetime) -> str:
     return f"{instant.year:04}-{instant.month:02}"
