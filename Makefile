@@ -11,7 +11,7 @@ demo: .venv/demo  ## Build features from real transactions, put them online, rea
 	cd examples/transactions && ../../$(BIN)/python demo.py
 
 test: check  ## Lint, types, layers, and the tests with their coverage.
-	$(BIN)/pytest -q -m "not slow" --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -q -m "not slow" --numprocesses auto --dist loadscope --cov --cov-report=term:skip-covered
 
 test-all: .venv/dev  ## The tests that take minutes or need Debian packages.
 	$(BIN)/pytest -q -m slow

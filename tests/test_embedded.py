@@ -67,7 +67,7 @@ class User:
         # With the children that it forked.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=60)
 
     def hear(self) -> str:
         line = self.process.stdout.readline()
@@ -79,7 +79,7 @@ class User:
         self.process.stdin.flush()
 
     def end(self) -> str:
-        rest, errors = self.process.communicate(timeout=10)
+        rest, errors = self.process.communicate(timeout=60)
         assert (self.process.returncode, errors) == (0, "")
         return rest.strip()
 
