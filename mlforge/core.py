@@ -215,13 +215,14 @@ class Definitions:
 
         Raises:
             RequestError: A feature is unknown or not built, or a version or a column is missing or clashes.
+            DataError: The labels cannot be read.
             StoreError: A table is damaged, or the files of its version were vacuumed.
         """
         tables = [
             Table(snapshot=self._snapshot(feature.name, ref), columns=ref.columns)
             for feature, ref in self._project.referenced(features)
         ]
-        labels = as_labels(entity_df)
+        labels = as_labels(entity_df, lazy=lazy)
         frame = training_frame(tables, labels, timestamp=timestamp, as_of=self.now(), prefix=prefix)
         return frame if lazy else collected(frame, tables)
 

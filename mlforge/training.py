@@ -7,7 +7,9 @@ from pathlib import Path
 
 import polars as pl
 
-from mlforge.errors import RequestError, did_you_mean
+from mlforge.delta import one_line
+from mlforge.errors import DataError, RequestError, did_you_mean
+from mlforge.features import RESERVED
 from mlforge.instant import INSTANT
 from mlforge.online.keys import key_text_expr
 from mlforge.references import Schema, named, selected
@@ -15,7 +17,9 @@ from mlforge.source import FileSource
 from mlforge.storable import utc
 from mlforge.store.snapshot import Snapshot
 
-_ROW, _TIME = "mlforge_row", "mlforge_time"
+_ROW, _TIME = f"{RESERVED}row", f"{RESERVED}time"
+# To look for the entities of the labels first costs less than to sort all rows where there are so many to a label.
+ROWS_TO_A_LABEL = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,24 +35,43 @@ class Table:
     columns: Sequence[str] | None
 
 
-def as_labels(entity_df: pl.DataFrame | pl.LazyFrame | str | Path) -> pl.LazyFrame:
-    """Labels as a lazy frame, whatever they are given as.
+def as_labels(entity_df: pl.DataFrame | pl.LazyFrame | str | Path, *, lazy: bool) -> pl.DataFrame | pl.LazyFrame:
+    """Labels as a frame, whatever they are given as.
+
+    Args:
+        entity_df: A frame, a lazy one, or the path of one.
+        lazy: Whether to leave those unread that are not read yet.
 
     Raises:
         RequestError: They are neither a frame nor a path.
-        DataError: The path leads nowhere.
+        DataError: The path leads nowhere, or they cannot be read.
     """
-    if isinstance(entity_df, pl.LazyFrame):
+    if isinstance(entity_df, pl.DataFrame):
         return entity_df
-    if isinstance(entity_df, str | Path):
-        return FileSource(entity_df).scan()
-    if not isinstance(entity_df, pl.DataFrame):
-        raise RequestError(f"The labels are {type(entity_df).__name__}, not a polars.DataFrame, a LazyFrame or a path.")
-    return entity_df.lazy()
+    if not isinstance(entity_df, pl.LazyFrame | str | Path):
+        kind = type(entity_df)
+        raise RequestError(
+            f"The labels are of the type {kind.__module__}.{kind.__qualname__}: write a polars.DataFrame, as in "
+            f"pl.from_pandas(labels) or pl.DataFrame(labels), a LazyFrame or a path."
+        )
+    try:
+        frame = entity_df if isinstance(entity_df, pl.LazyFrame) else FileSource(entity_df).scan()
+        # A file that is none is noticed here.
+        frame.collect_schema()
+        return frame if lazy else frame.collect(engine="streaming")
+    except DataError as error:
+        raise DataError(f"The labels cannot be read: {error}") from None
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise DataError(f"The labels cannot be read: {one_line(error)}") from error
 
 
 def training_frame(
-    tables: Sequence[Table], labels: pl.LazyFrame, *, timestamp: str | None, as_of: datetime, prefix: bool = False
+    tables: Sequence[Table],
+    labels: pl.DataFrame | pl.LazyFrame,
+    *,
+    timestamp: str | None,
+    as_of: datetime,
+    prefix: bool = False,
 ) -> pl.LazyFrame:
     """The labels with, for each, the feature values that held at its time.
 
@@ -65,15 +88,20 @@ def training_frame(
         visible at that time, or where a key or the time is null. Nothing is read before it is collected.
 
     Raises:
-        RequestError: A column is missing, clashes, or has a dtype that cannot be a key or a time.
+        RequestError: A column is missing, clashes, has a reserved name, or a dtype that cannot be a key or a time.
     """
     schema = labels.collect_schema()
+    if reserved := [name for name in schema if name.startswith(RESERVED)]:
+        raise RequestError(
+            f"The labels have a column {reserved[0]!r}: rename it, names with {RESERVED!r} are reserved."
+        )
     if timestamp is not None and timestamp not in schema:
         raise RequestError(f"The labels have no column {timestamp!r}{did_you_mean(timestamp, schema)}")
-    rows = labels.with_row_index(_ROW).with_columns(_label_times(schema, timestamp, as_of).alias(_TIME))
+    count = len(labels) if isinstance(labels, pl.DataFrame) else None
+    rows = labels.lazy().with_row_index(_ROW).with_columns(_label_times(schema, timestamp, as_of).alias(_TIME))
     result, taken = rows, set(schema)
     for table in tables:
-        found, columns = _found(table, rows, schema)
+        found, columns = _found(table, rows, schema, count)
         names = named(table.snapshot.feature_name, columns, prefix=prefix)
         if clash := sorted(taken & set(names.values())):
             raise RequestError(
@@ -96,28 +124,37 @@ def collected(frame: pl.LazyFrame, tables: Sequence[Table]) -> pl.DataFrame:
         return frame.collect(engine="streaming")
     except (OSError, pl.exceptions.ComputeError, pl.exceptions.PanicException):
         for table in tables:
-            # Raises, if it is the one.
-            table.snapshot.collect(table.snapshot.scan())
+            # Raises, if it is the one: reads all of it and holds nothing.
+            table.snapshot.collect(table.snapshot.scan().select(pl.all().null_count()))
         raise
 
 
-def _found(table: Table, labels: pl.LazyFrame, schema: pl.Schema) -> tuple[pl.LazyFrame, Schema]:
-    """For every label without nulls its row and its values; and which columns these are."""
+def _found(table: Table, labels: pl.LazyFrame, schema: pl.Schema, count: int | None) -> tuple[pl.LazyFrame, Schema]:
+    """For every label without nulls its row and its values; and which columns these are.
+
+    Args:
+        table: What is looked up.
+        labels: The labels, with their rows and times.
+        schema: The schema in which they were given.
+        count: How many there are, where that is known.
+    """
     snapshot = table.snapshot
     name, keys = snapshot.feature_name, snapshot.record.keys
     columns = selected(name, snapshot.value_schema, table.columns)
     if missing := [key for key in keys if key not in schema]:
         raise RequestError(f"The labels have no column {missing[0]!r}, which is a key of feature {name!r}.")
     pairs = [_same_keys(key, schema[key], snapshot.schema[key], number) for number, key in enumerate(keys)]
-    by = [f"mlforge_key{number}" for number in range(len(keys))]
+    by = [f"{RESERVED}key{number}" for number in range(len(keys))]
     asked = labels.select(_ROW, _TIME, *(label for label, _ in pairs)).drop_nulls()
     values = snapshot.scan().with_columns(*(stored for _, stored in pairs))
     if snapshot.record.timestamp is None:
         return asked.join(values.select(*by, *columns), on=by, how="left"), columns
-    values = values.select(*by, *columns, pl.col(snapshot.record.timestamp).alias(_TIME)).sort(_TIME)
+    values = values.select(*by, *columns, pl.col(snapshot.record.timestamp).alias(_TIME))
+    if count is not None and count * ROWS_TO_A_LABEL < snapshot.record.rows:
+        values = values.join(asked.select(by).unique(), on=by, how="semi")
     # A row that is as old as it may be at most holds no longer.
     longest = None if snapshot.record.max_age is None else timedelta(microseconds=snapshot.record.max_age - 1)
-    asked = asked.sort(_TIME)
+    asked, values = asked.sort(_TIME), values.sort(_TIME)
     return asked.join_asof(values, on=_TIME, by=by, tolerance=longest, check_sortedness=False), columns
 
 
@@ -134,7 +171,7 @@ def _label_times(schema: pl.Schema, timestamp: str | None, as_of: datetime) -> p
 
 def _same_keys(key: str, label: pl.DataType, stored: pl.DataType, number: int) -> tuple[pl.Expr, pl.Expr]:
     """A key of the labels and of the table in forms that are equal where their texts are."""
-    alias = f"mlforge_key{number}"
+    alias = f"{RESERVED}key{number}"
     if label in (stored, pl.Null) or (label.is_integer() and stored == pl.Int64):
         return pl.col(key).cast(stored, strict=False).alias(alias), pl.col(key).alias(alias)
     return key_text_expr(key, label).alias(alias), key_text_expr(key, stored).alias(alias)

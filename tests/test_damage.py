@@ -147,6 +147,8 @@ FILES: dict[str, Callable[[Path], object]] = {
     "cut": cut,
     "empty": lambda file: file.write_bytes(b""),
     "garbled": lambda file: file.write_bytes(b"x" * file.stat().st_size),
+    # What says where the columns are is whole: only reading these shows it.
+    "rows garbled": lambda file: file.write_bytes((content := file.read_bytes())[:4] + b"x" * 60 + content[64:]),
 }
 
 

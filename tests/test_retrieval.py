@@ -1,6 +1,7 @@
 """Training sets: for every label the values that held at its time."""
 
 import itertools
+import random
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -326,8 +327,67 @@ def test_labels_may_be_lazy_or_a_file_and_the_result_lazy(make: Make, tmp_path: 
         assert isinstance(lazy, pl.LazyFrame)
         assert lazy.collect().equals(wanted)
     assert lazy.select("amount__sum__7d").collect().height == 3
-    with pytest.raises(DataError, match="does not exist"):
-        definitions.get_training_data(["spend"], "nowhere.parquet", "label_time")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_labels_that_cannot_be_read_are_one_line_that_says_so(lazy: bool, make: Make, tmp_path: Path) -> None:
+    definitions = make(feature("spend", EVENTS, **SPEND))
+    (tmp_path / "labels.parquet").write_text("no parquet at all")
+    broken = [(tmp_path / "labels.parquet", "parquet"), ("nowhere.parquet", "'nowhere.parquet' does not exist")]
+    for path, what in broken:
+        with pytest.raises(DataError, match=rf"^The labels cannot be read: .*{what}") as caught:
+            definitions.get_training_data(["spend"], path, "label_time", lazy=lazy)
+        assert "\n" not in str(caught.value)
+
+
+def test_labels_whose_rows_are_damaged_are_not_taken_for_a_damaged_table(make: Make, tmp_path: Path) -> None:
+    definitions = make(feature("spend", EVENTS, **SPEND))
+    path = tmp_path / "labels.parquet"
+    labels([f"user {n}" for n in range(1000)], [START] * 1000).write_parquet(path)
+    content = path.read_bytes()
+    # What says where the columns are is whole: only reading these shows it.
+    path.write_bytes(content[:4] + b"x" * 200 + content[204:])
+    given: list[Any] = [path, pl.scan_parquet(path)]
+    for each in given:
+        with pytest.raises(DataError, match=r"^The labels cannot be read: .*$"):
+            definitions.get_training_data(["spend"], each, "label_time")
+
+
+def test_labels_with_a_name_of_mlforges_own_are_refused(make: Make) -> None:
+    definitions = make(feature("spend", EVENTS, **SPEND))
+    for name in ("mlforge_row", "mlforge_time", "mlforge_key0"):
+        asked = labels(["a"], [START], **{name: [1]})
+        with pytest.raises(
+            RequestError, match=rf"^The labels have a column '{name}': rename it, names with 'mlforge_'"
+        ):
+            definitions.get_training_data(["spend"], asked, "label_time")
+
+
+@pytest.mark.parametrize("number", [1, 30])
+@pytest.mark.parametrize("keys", [("user_id",), ("user_id", "shop")])
+def test_few_labels_of_a_long_history_get_what_many_would(keys: tuple[str, ...], number: int, make: Make) -> None:
+    chance = random.Random(number)
+    rows = pl.DataFrame(
+        {
+            "user_id": [chance.randrange(40) for _ in range(2000)],
+            "shop": [chance.choice("xy") for _ in range(2000)],
+            "ts": [START + HOUR * hour for hour in chance.sample(range(9000), 2000)],
+            "amount": [float(n) for n in range(2000)],
+        }
+    )
+    definitions = make(feature("latest", rows.drop(["shop"] if len(keys) == 1 else []), keys, timestamp="ts"))
+    asked = labels(
+        [str(chance.randrange(50)) for _ in range(number)],
+        [START + HOUR * chance.randrange(9000) for _ in range(number)],
+        shop=[chance.choice("xyz") for _ in range(number)],
+    )
+    found = definitions.get_training_data(["latest"], asked, "label_time")
+    assert found.drop("amount").equals(asked)
+    own = rows.with_columns(pl.col("user_id").cast(pl.String)).to_dicts()
+    for label in found.iter_rows(named=True):
+        entity = {key: label[key] for key in keys}
+        past = [row for row in own if entity.items() <= row.items() and row["ts"] <= label["label_time"]]
+        assert label["amount"] == max(past, key=lambda row: row["ts"], default={"amount": None})["amount"]
 
 
 @pytest.mark.parametrize(
@@ -346,7 +406,7 @@ def test_labels_may_be_lazy_or_a_file_and_the_result_lazy(make: Make, tmp_path: 
         ({"features": ["spend", "again"]}, "Column 'amount__sum__7d' of feature 'again' is in the labels or another"),
         ({"features": ["spend", mlf.FeatureRef("spend", version="1.0.0")]}, "'spend' is asked for at two versions"),
         ({"features": [7]}, "7 is no name of a feature"),
-        ({"entity_df": [{"user_id": "a"}]}, "The labels are list, not a polars.DataFrame"),
+        ({"entity_df": [{"user_id": "a"}]}, "The labels are of the type builtins.list: write a polars.DataFrame, as"),
     ],
 )  # fmt: skip
 def test_a_request_that_does_not_fit_is_an_error_that_says_why(
