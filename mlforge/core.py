@@ -205,7 +205,7 @@ class Definitions:
             entity_df: One row a label, with the keys of every feature: a frame, or the path of one (Parquet, CSV,
                 NDJSON, Delta).
             timestamp: The column with the labels' times (datetime or date; naive is UTC); without it every label
-                gets the values that hold now.
+                gets the values that hold now, which for a label of the past come from its future.
             prefix: Whether feature columns begin with the feature's name, as `user_spend__amount__sum__7d`.
             lazy: Whether to give a LazyFrame, which reads nothing before it is collected.
 
@@ -236,7 +236,8 @@ class Definitions:
         """The entities with the values that are online for them, read in one round trip for all features.
 
         Args:
-            features: As for `get_training_data`; where a version is named, that one has to be online.
+            features: As for `get_training_data`; where a version is named, one of its MAJOR.MINOR has to be online: the
+                same columns and definition, with whichever data were built last.
             entities: Dicts or a frame with the keys of every feature.
             prefix: Whether feature columns begin with the feature's name, as `user_spend__amount__sum__7d`.
 
@@ -245,7 +246,8 @@ class Definitions:
             is not there.
 
         Raises:
-            RequestError: A feature is unknown or not online, a key is missing, or there is no online store.
+            RequestError: A feature is unknown, not online or there at another version, a key is missing, or there is no
+                online store.
             StoreError: The online store cannot be reached, or holds something that is no value.
         """
         return online_frame(self.require_online_store(), self._requests(features, prefix=prefix), entities)

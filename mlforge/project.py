@@ -53,7 +53,7 @@ class Project:
         Raises:
             RequestError: There is none.
         """
-        return _of_name(name, self.features)
+        return self._of_name(name, self.features)
 
     def chosen(self, names: Sequence[str] | None) -> list[Feature]:
         """Those of some names, each once; None: all.
@@ -65,7 +65,12 @@ class Project:
         known = self.features
         if isinstance(names, str):
             raise RequestError(f"features is a list: write features=[{names!r}].")
-        return [_of_name(name, known) for name in dict.fromkeys(known if names is None else names)]
+        if isinstance(names, FeatureSet):
+            raise RequestError(
+                f"The FeatureSet {names.name!r} is for training sets and online reads: write "
+                f"features={[ref.name for ref in references(names)]}."
+            )
+        return [self._of_name(name, known) for name in dict.fromkeys(known if names is None else names)]
 
     def in_order(self, names: Sequence[str] | None) -> list[Feature]:
         """As `chosen`, each after those that it reads.
@@ -83,25 +88,32 @@ class Project:
             RequestError: A name is unknown, or what asks for it is no reference.
         """
         known = self.features
-        return [(_of_name(ref.name, known), ref) for ref in references(selection)]
+        return [(self._of_name(ref.name, known), ref) for ref in references(selection)]
 
     def pinned(self, name: str) -> set[str]:
         """The versions of a feature that a `FeatureSet` or a `FeatureRef` names where the project is defined."""
-        modules = [part for part in self._given if isinstance(part, ModuleType)]
-        named = _values(self._namespace, FeatureSet | FeatureRef)
-        named += [value for module in modules for value in _values(module, FeatureSet | FeatureRef)]
+        named = [value for _, value in self._top_level() if isinstance(value, FeatureSet | FeatureRef)]
         refs = [ref for value in named for ref in references([value])]
         return {ref.version for ref in refs if ref.name == name and ref.version is not None}
+
+    def _of_name(self, name: str, known: Mapping[str, Feature]) -> Feature:
+        if not isinstance(name, str):
+            raise RequestError(f"{name!r} is no name of a feature: write it as text, as in 'user_spend'.")
+        if name in known:
+            return known[name]
+        for variable, value in self._top_level():
+            if isinstance(value, FeatureSet) and name in (variable, value.name):
+                raise RequestError(
+                    f"{name!r} is a FeatureSet, not a feature: where sets are taken, write {variable} without quotes."
+                )
+        raise RequestError(f"There is no feature {name!r}{did_you_mean(name, known)}")
+
+    def _top_level(self) -> list[tuple[str, Any]]:
+        """What the modules hold in which the project is defined, with its names."""
+        modules = [vars(part) for part in self._given if isinstance(part, ModuleType)]
+        return [item for namespace in (self._namespace, *modules) for item in list(namespace.items())]
 
 
 def _values(part: ModuleType | dict[str, Any], kind: Any) -> list[Any]:
     namespace = vars(part) if isinstance(part, ModuleType) else part
     return [value for value in list(namespace.values()) if isinstance(value, kind)]
-
-
-def _of_name(name: str, known: Mapping[str, Feature]) -> Feature:
-    if not isinstance(name, str):
-        raise RequestError(f"{name!r} is no name of a feature: write it as text, as in 'user_spend'.")
-    if name not in known:
-        raise RequestError(f"There is no feature {name!r}{did_you_mean(name, known)}")
-    return known[name]

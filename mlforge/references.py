@@ -18,12 +18,13 @@ class FeatureRef:
     Attributes:
         name: The feature's name.
         columns: Which of its columns; None: all.
-        version: MAJOR.MINOR.PATCH; None: the newest offline, whichever is there online. Online it is an error where
-            another one is there.
+        version: MAJOR.MINOR.PATCH; None: the newest offline, whichever is there online. Offline it is read as it was;
+            online it stands for every PATCH of its MAJOR.MINOR, which have the same columns and definition and other
+            data, and another MAJOR.MINOR is an error.
     """
 
     name: str
-    columns: tuple[str, ...] | None = None
+    columns: Sequence[str] | None = None
     version: str | None = None
 
     def __post_init__(self) -> None:
@@ -121,7 +122,7 @@ def _flat(selection: FeatureSelection) -> list[FeatureRef]:
     if isinstance(selection, str):
         raise RequestError(f"features is a list: write features=[{selection!r}].")
     if isinstance(selection, Mapping):
-        return [FeatureRef(name, None if columns is None else tuple(columns)) for name, columns in selection.items()]
+        return [FeatureRef(name, columns) for name, columns in selection.items()]
     parts = selection.features if isinstance(selection, FeatureSet) else selection
     found: list[FeatureRef] = []
     for part in parts:
@@ -131,8 +132,7 @@ def _flat(selection: FeatureSelection) -> list[FeatureRef]:
             found.append(part)
         elif isinstance(part, Feature):
             found.append(FeatureRef(part.name))
-        elif isinstance(part, str):
-            found.append(FeatureRef.parse(part))
         else:
-            raise RequestError(f"{part!r} is no name of a feature: write it as text, as in 'user_spend'.")
+            # Also refuses what is no text.
+            found.append(FeatureRef.parse(part) if isinstance(part, str) else FeatureRef(part))
     return found

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from mlforge.delta import one_line
 from mlforge.errors import RequestError
 from mlforge.online.base import Found, OnlineStore
 from mlforge.online.codec import SchemaMismatchError, to_columns
@@ -23,7 +24,7 @@ class OnlineRequest:
         feature_name: The feature.
         keys: Its entity key columns.
         columns: Which of its columns; None: all.
-        version: The version that has to be there; None: whichever is.
+        version: The version whose MAJOR.MINOR has to be there, so its columns and its definition; None: whichever is.
         prefix: Whether its columns are to begin with its name, as `user_spend__amount__sum__7d`.
         offline_schema: Gives the feature columns' dtypes where the online store does not know them.
     """
@@ -52,7 +53,7 @@ def online_frame(
         columns that the value of an entity does not have yet are null.
 
     Raises:
-        RequestError: A key or a column is missing, or a feature is not online.
+        RequestError: A key or a column is missing, or a feature is not online, or not at the version asked for.
         StoreError: The online store cannot be reached, or holds what does not fit its own schema.
     """
     asked = _asked(requests, entities)
@@ -134,10 +135,11 @@ def _answered(asked: _Asked, answers: Mapping[str, Found], *, again: bool = Fals
             schema = request.offline_schema()
         if schema is None:
             raise RequestError(f"Feature {name!r} is not online: run `mlforge build --features {name} --online`.")
-        if request.version is not None and request.version != found.version:
+        if request.version is not None and _minor(request.version) != _minor(found.version or ""):
             raise RequestError(
                 f"Feature {name!r} is asked for at version {request.version}, and {found.version or 'an unknown one'} "
-                f"is online: ask for that one, or put the other one online."
+                f"is online, which may have other columns or another definition: train on that one and ask for it, or, "
+                f"where {_minor(request.version)} is what is built, run `mlforge build --features {name} --online`."
             )
         decoded = dict(zip(schema, to_columns(rows, schema, lenient=again and not found.settled), strict=True))
         wanted = named(name, selected(name, schema, request.columns), prefix=request.prefix)
@@ -145,6 +147,15 @@ def _answered(asked: _Asked, answers: Mapping[str, Found], *, again: bool = Fals
             raise RequestError(f"Column {clash[0]!r} of feature {name!r} is there already: say prefix=True.")
         columns += [decoded[column].alias(alias) for column, alias in wanted.items()]
     return pl.DataFrame(columns)
+
+
+def _minor(version: str) -> str:
+    """MAJOR.MINOR: versions that share it have the same columns and definition, and differ in their data.
+
+    >>> _minor("1.2.3")
+    '1.2'
+    """
+    return version.rpartition(".")[0]
 
 
 def _entity_frame(entities: pl.DataFrame | Sequence[Mapping[str, Any]], keys: Iterable[str]) -> pl.DataFrame:
@@ -158,7 +169,12 @@ def _entity_frame(entities: pl.DataFrame | Sequence[Mapping[str, Any]], keys: It
         columns = _same_columns(entities)
         return pl.DataFrame(list(entities), infer_schema_length=None) if columns is None else pl.DataFrame(columns)
     except (TypeError, pl.exceptions.PolarsError) as error:
-        raise RequestError(f"The entities are no list of dicts with the same keys: {error}") from None
+        # Without what Polars would have its caller try.
+        what = one_line(error).partition(";")[0]
+        raise RequestError(
+            f"The entities are no list of dicts that makes a frame ({what}): give each the same keys, and each key "
+            f"values of one type."
+        ) from None
 
 
 def _same_columns(entities: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]] | None:

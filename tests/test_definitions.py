@@ -1,6 +1,7 @@
 """A project's Definitions: what they take, and what they say where something is missing."""
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -77,3 +78,27 @@ def test_no_entities_are_an_empty_frame_and_one_entity_is_no_list(
 def test_an_embedded_store_has_no_url() -> None:
     with pytest.raises(mlf.DefinitionError, match="has a folder, not a URL"):
         EmbeddedStore.from_url("redis://localhost")
+
+
+def test_the_name_of_a_set_is_no_feature_and_a_set_is_no_list_of_names(events: Path, tmp_path: Path) -> None:
+    program = (
+        "import mlforge as mlf\n"
+        "from mlforge.store import LocalStore\n"
+        "f = mlf.feature(keys=['k'], source=EVENTS, name='f')(lambda df: df)\n"
+        "defs = mlf.Definitions(store=LocalStore(STORE))\n"
+        "fraud_v1 = mlf.FeatureSet('fraud', ['f:n'])\n"
+    )
+    module: dict[str, Any] = {"__name__": "project", "EVENTS": str(events), "STORE": str(tmp_path / "store")}
+    exec(program, module)
+    defs = module["defs"]
+    defs.build()
+    labels = pl.DataFrame({"k": ["a"]})
+    for name in ("fraud_v1", "fraud"):
+        with pytest.raises(mlf.RequestError, match=rf"'{name}' is a FeatureSet, .*, write fraud_v1 without quotes"):
+            defs.get_training_data([name], labels)
+        with pytest.raises(mlf.RequestError, match=rf"'{name}' is a FeatureSet"):
+            defs.build([name])
+    assert defs.get_training_data([module["fraud_v1"]], labels)["n"].to_list() == [1]
+    for ask in (defs.build, defs.validate):
+        with pytest.raises(mlf.RequestError, match=r"The FeatureSet 'fraud' is for .*: write features=\['f'\]"):
+            ask(module["fraud_v1"])

@@ -213,17 +213,47 @@ def test_what_was_lost_is_not_online_whatever_is_built(tmp_path: Path, redis_sto
         get(definitions, ["user"], [{"user_id": "a"}])
 
 
-def test_a_version_that_is_pinned_has_to_be_the_one_that_is_online(
+def test_a_version_that_is_pinned_is_served_with_newer_data_and_not_with_other_columns(
     tmp_path: Path, redis_store: RedisStore, get: Get
 ) -> None:
-    pl.DataFrame({"user_id": ["a"], "f": [1.0]}).write_parquet(tmp_path / "rows.parquet")
-    user = mlf.feature(keys=["user_id"], source=tmp_path / "rows.parquet", name="user")(lambda df: df)
-    definitions = Definitions(features=[user], store=LocalStore(tmp_path / "store"), online_store=redis_store)
-    definitions.build(online=True)
-    asked = [{"user_id": "a"}]
-    assert get(definitions, [mlf.FeatureRef("user", version="1.0.0")], asked)["f"].to_list() == [1.0]
-    with pytest.raises(RequestError, match=r"asked for at version 1\.2\.0, and 1\.0\.0 is online"):
-        get(definitions, mlf.FeatureSet("s", [mlf.FeatureRef("user", version="1.2.0")]), asked)
+    asked, user = [{"user_id": "a"}], tmp_path / "rows.parquet"
+    definitions = Definitions(
+        features=[mlf.feature(keys=["user_id"], source=user, name="user")(lambda df: df)],
+        store=LocalStore(tmp_path / "store"),
+        online_store=redis_store,
+    )
+
+    def built(**columns: Any) -> str | None:
+        pl.DataFrame({"user_id": ["a"], **columns}).write_parquet(user)
+        (report,) = definitions.build(online=True, allow_breaking=True)
+        return report.version
+
+    def pinned(version: str) -> list[float]:
+        return get(definitions, mlf.FeatureSet("s", [mlf.FeatureRef("user", ["f"], version)]), asked)["f"].to_list()
+
+    assert built(f=[1.0]) == "1.0.0"
+    assert pinned("1.0.0") == [1.0]
+    assert built(f=[2.0]) == "1.0.1"
+    assert (pinned("1.0.0"), pinned("1.0.1"), pinned("1.0.7")) == ([2.0], [2.0], [2.0])
+    for wanted in ("1.1.0", "2.0.1", "10.0.0", "1.0"):
+        with pytest.raises(RequestError, match=rf"asked for at version {wanted}, and 1\.0\.1 is online, which may"):
+            pinned(wanted)
+    assert built(f=[2.0], g=[1]) == "1.1.0"
+    with pytest.raises(RequestError, match=r"at version 1\.0\.1, and 1\.1\.0 is online, .*: train on that one and ask"):
+        pinned("1.0.1")
+    assert built(f=[3.0]) == "2.0.0"
+    assert pinned("2.0.5") == [3.0]
+    with pytest.raises(RequestError, match=r"at version 1\.1\.0, and 2\.0\.0 is online"):
+        pinned("1.1.0")
+
+
+def test_entities_that_make_no_frame_are_one_line_that_says_what_would(online: Online, get: Get) -> None:
+    online.status("spend", AFTER)
+    for asked in ([{"user_id": dt.date(2026, 1, 1)}, {"user_id": "x"}], [{"user_id": "x"}, 7]):
+        with pytest.raises(
+            RequestError, match=r"^The entities are no list of dicts that makes a frame \([^;]*\): give .*$"
+        ):
+            get(online.definitions, ["spend"], asked)
 
 
 def test_a_store_without_a_status_gives_the_offline_dtypes(tmp_path: Path, get: Get) -> None:

@@ -406,6 +406,8 @@ def test_few_labels_of_a_long_history_get_what_many_would(keys: tuple[str, ...],
         ({"features": ["spend", "again"]}, "Column 'amount__sum__7d' of feature 'again' is in the labels or another"),
         ({"features": ["spend", mlf.FeatureRef("spend", version="1.0.0")]}, "'spend' is asked for at two versions"),
         ({"features": [7]}, "7 is no name of a feature"),
+        ({"features": {"spend": "amount"}}, "columns is a list: write columns=['amount']"),
+        ({"features": {7: None}}, "7 is no name of a feature"),
         ({"entity_df": [{"user_id": "a"}]}, "The labels are of the type builtins.list: write a polars.DataFrame, as"),
     ],
 )  # fmt: skip
