@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ import polars as pl
 from mlforge.definition import definition_hash
 from mlforge.engines.base import times
 from mlforge.engines.polars import load
-from mlforge.errors import MlforgeError, RequestError
+from mlforge.errors import DataError, MlforgeError, RequestError
 from mlforge.features import Feature
 from mlforge.lineage import source_of
 from mlforge.online.base import OnlineStore
@@ -89,6 +89,8 @@ def explain(
 ) -> Explanation:
     """Runs a feature's function again, and computes the values of one entity from its own rows alone.
 
+    Its checks are not run: what they refuse can be explained, too.
+
     Args:
         feature: The feature.
         entity_keys: The keys of the entity; they match by their text, so that 123 and "123" are the same.
@@ -106,17 +108,19 @@ def explain(
     entity = {name: key_text(entity_keys[name]) for name in feature.keys}
     snapshot = store.open(feature.name)
     stored = Stored() if snapshot is None else _stored(snapshot, entity, at)
-    loaded = load(feature, source_of(feature, store)).events
+    loaded = load(replace(feature, checks={}), source_of(feature, store)).events
     rows = loaded.filter(_is(entity, loaded.schema))
     recomputed = recompute(feature, rows, at)
     differing = [] if snapshot is None else _differing(stored.values, recomputed.values)
-    remarks = [_about_source(feature, rows, recomputed, at)]
+    remarks = [
+        _about_source(feature, rows, recomputed, at),
+        _about_late_events(feature, rows, recomputed),
+        _about_origin(feature, store),
+    ]
     if snapshot is None:
         remarks.append(f"It is not built: run `mlforge build --features {feature.name}`.")
     elif differing:
-        same = snapshot.record.definition_hash == definition_hash(feature)
-        what = "source" if same else "definition"
-        remarks.append(f"What is stored differs: the {what} has changed since {stored.version} was built.")
+        remarks.append(_about_difference(feature, snapshot))
     return Explanation(
         feature=feature.name,
         entity=entity,
@@ -187,3 +191,49 @@ def _about_source(feature: Feature, rows: pl.DataFrame, recomputed: Recomputed, 
         return f"The rows of this entity hold for {feature.max_age}, which has passed since the last one."
     what = "is at" if feature.available_at is None else "is known at"
     return f"The first row of this entity {what} {utc_text(first)}: it has no value yet."
+
+
+def _about_late_events(feature: Feature, rows: pl.DataFrame, recomputed: Recomputed) -> str:
+    """Which events windows leave out because they are known later, where there is a value without them."""
+    if feature.available_at is None or not recomputed.windows or recomputed.values is None:
+        return ""
+    start = min(window.start for window in recomputed.windows.values())
+    happened = rows.filter(pl.col(str(feature.timestamp)).is_between(start, recomputed.boundary, closed="left"))
+    late = happened.filter(pl.col(feature.available_at) >= recomputed.boundary).sort(feature.available_at)
+    if late.is_empty():
+        return ""
+    first = utc_text(late[feature.available_at][0])
+    return (
+        f"Events in the windows that do not count, since they are known later: {len(late)}, the first from {first} on."
+    )
+
+
+def _about_origin(feature: Feature, store: Store) -> str:
+    """Whether a feature that it reads is older than what that one reads, which the values do not show."""
+    origin = feature.source
+    while isinstance(origin, Feature):
+        snapshot = store.require(origin.name)
+        record = snapshot.record
+        try:
+            found = source_of(origin, store).fingerprint()
+        except (DataError, RequestError):
+            # What is stored of it can be read all the same.
+            return ""
+        changed = None not in (found, record.fingerprint) and found != record.fingerprint
+        if record.kind != "rollback" and (changed or record.definition_hash != definition_hash(origin)):
+            return f"It reads {origin.name!r}, which is built as {snapshot.version} and has other data or code by now."
+        origin = origin.source
+    return ""
+
+
+def _about_difference(feature: Feature, snapshot: Snapshot) -> str:
+    """Why other values are stored than are recomputed."""
+    record = snapshot.record
+    if record.kind == "rollback":
+        return f"What is stored differs: {feature.name!r} was rolled back to {record.restored}."
+    if record.definition_hash != definition_hash(feature):
+        return f"What is stored differs: the definition has changed since {snapshot.version} was built."
+    return (
+        f"What is stored differs: since {snapshot.version} was built, the source has changed, or code that the "
+        f"definition does not cover."
+    )

@@ -44,6 +44,9 @@ from test_windows import (
 )
 
 AT = datetime(2026, 1, 10, tzinfo=UTC)
+CHANGED = (
+    "What is stored differs: since 1.0.0 was built, the source has changed, or code that the definition does not cover."
+)
 
 
 class Frame(mlf.Source):
@@ -265,6 +268,77 @@ def test_why_there_is_no_value_is_said_of_late_and_of_old_rows_too() -> None:
     assert old.recomputed.rows.height == 1
 
 
+def test_events_that_are_known_only_later_are_counted_beside_the_windows() -> None:
+    days = [datetime(2026, 1, day) for day in (1, 3, 4, 5)]
+    known = [datetime(2026, 1, 1), datetime(2026, 2, 1), AT.replace(tzinfo=None), datetime(2026, 1, 6)]
+    frame = pl.DataFrame({"k": ["a"] * 4, "t": days, "u": known, "x": [1.0, 2.0, 4.0, 8.0]})
+    rolling = mlf.Rolling(windows=["1d", "30d"], aggregations={"x": ["sum"]})
+    defs = defined(feature(frame, timestamp="t", available_at="u", metrics=[rolling]))
+    found = defs.explain("f", {"k": "a"})
+    assert (found.recomputed.values or {})["x__sum__30d"] == 9.0
+    assert found.remarks == [
+        "Events in the windows that do not count, since they are known later: 2, the first from "
+        "2026-01-10T00:00:00.000000Z on."
+    ]
+    assert defs.explain("f", {"k": "a"}, "2026-02-02").remarks == []
+    assert defs.explain("f", {"k": "a"}, "2026-01-03").remarks == []
+    assert defs.explain("f", {"k": "a"}, "2027-01-03").remarks == []
+
+
+def test_what_differs_after_a_rollback_is_said_to_be_rolled_back() -> None:
+    made = feature(pl.DataFrame({"k": ["a"], "x": [1.0]}))
+    defs = defined(made)
+    made.source.frame = pl.DataFrame({"k": ["a"], "x": [2.0]})  # type: ignore[union-attr]
+    defs.build()
+    defs.rollback("f", "1.0.0")
+    assert defs.explain("f", {"k": "a"}).remarks == ["What is stored differs: 'f' was rolled back to 1.0.0."]
+    defs.build(force=True)
+    assert defs.explain("f", {"k": "a"}).remarks == []
+
+
+def test_what_a_check_refuses_is_explained() -> None:
+    made = feature(
+        pl.DataFrame({"k": ["a"], "x": [1.0]}), checks={"text": pl.col("x").str.contains("a"), "no": pl.col("x") < 0}
+    )
+    found = Definitions(features=[made], store=LocalStore("own")).explain("f", {"k": "a"})
+    assert found.recomputed.values == {"x": 1.0}
+
+
+def test_a_feature_that_is_read_and_out_of_date_is_named() -> None:
+    def write(value: float) -> None:
+        pl.DataFrame({"k": ["a"], "t": [datetime(2026, 1, 1)], "x": [value]}).write_parquet("rows.parquet")
+
+    def made(times: int) -> list[mlf.Feature]:
+        first = mlf.feature(keys=["k"], source="rows.parquet", timestamp="t", name="first")(
+            lambda df: df.with_columns(x=pl.col("x") * times)
+        )
+        second = mlf.feature(keys=["k"], source=first, timestamp="t", name="second")(lambda df: df)
+        return [first, second, mlf.feature(keys=["k"], source=second, timestamp="t", name="third")(lambda df: df)]
+
+    def remarks(name: str, times: int = 1) -> list[str]:
+        defs = Definitions(features=made(times), store=LocalStore("own"), as_of=AT)
+        return list(defs.explain(name, {"k": "a"}).remarks)
+
+    write(1.0)
+    defs = Definitions(features=made(1), store=LocalStore("own"), as_of=AT)
+    defs.build()
+    stale = "It reads 'first', which is built as 1.0.0 and has other data or code by now."
+    assert (remarks("second"), remarks("third")) == ([], [])
+    assert remarks("second", times=2) == [stale]
+    write(2.0)
+    assert (remarks("second"), remarks("third")) == ([stale], [stale])
+    defs.build(["first"])
+    assert remarks("second") == [CHANGED]
+    assert remarks("third") == ["It reads 'second', which is built as 1.0.0 and has other data or code by now."]
+    defs.build()
+    assert (remarks("second"), remarks("third")) == ([], [])
+    defs.rollback("first", "1.0.0")
+    defs.build(["second", "third"])
+    assert (remarks("second"), remarks("third")) == ([], [])
+    Path("rows.parquet").unlink()
+    assert (remarks("second"), remarks("third")) == ([], [])
+
+
 def defined(made: mlf.Feature, **more: Any) -> Definitions:
     defs = Definitions(features=[made], store=LocalStore("own"), as_of=AT, **more)
     defs.build(online="online_store" in more)
@@ -289,7 +363,7 @@ def test_two_rows_of_a_snapshot_are_shown_and_have_no_value() -> None:
     assert (found.recomputed.values, found.recomputed.rows.height) == (None, 2)
     assert found.remarks == [
         "The source has 2 rows of this entity, and a build refuses all but one.",
-        "What is stored differs: the source has changed since 1.0.0 was built.",
+        CHANGED,
     ]
 
 
@@ -330,7 +404,7 @@ def test_what_differs_is_named_when_the_source_or_the_definition_has_changed() -
     made.source.frame = frame.with_columns(x=pl.col("x") + 1e-6)
     found = defs.explain("f", {"k": "a"})
     assert found.differing == ["x"]
-    assert found.remarks == ["What is stored differs: the source has changed since 1.0.0 was built."]
+    assert found.remarks == [CHANGED]
     made.source.frame = frame.filter(pl.col("k") == "b")
     found = defs.explain("f", {"k": "a"})
     assert (found.differing, found.recomputed.values) == (["x", "y"], None)
@@ -515,7 +589,7 @@ def test_explain_shows_what_differs() -> None:
     rows = [cells(line) for line in lines]
     assert ["amount__sum__7d", "2.0", "3.0", "-", "differs"] in rows
     assert ["amount__count__7d", "1", "1", "-"] in rows
-    assert lines[-1] == "What is stored differs: the source has changed since 1.0.0 was built."
+    assert lines[-1] == CHANGED
 
 
 def test_explain_says_in_one_line_what_is_not_there(online: str, redis_store: RedisStore) -> None:
