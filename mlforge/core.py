@@ -18,6 +18,7 @@ from mlforge.errors import DefinitionError, RequestError
 from mlforge.explain import Explanation, explain
 from mlforge.features import Feature
 from mlforge.freshness import Freshness, freshness
+from mlforge.inspection import Inspection, inspect
 from mlforge.instant import Moment, instant
 from mlforge.online.base import OnlineStore
 from mlforge.project import Project
@@ -346,6 +347,22 @@ class Definitions:
         """
         moment = self.now() if at is None else instant(at)
         return explain(self.feature(feature), entity_keys, self.store, self.online_store, at=moment)
+
+    def inspect(self, feature: str, *, at: Moment | None = None, version: str | None = None) -> Inspection:
+        """What there is to know about a feature: its definition, its table, what is online, what its values are like.
+
+        Args:
+            feature: The name of the feature.
+            at: The instant of which the values are profiled; by default now.
+            version: MAJOR.MINOR.PATCH of the table; by default the newest.
+
+        Raises:
+            RequestError: There is no such feature or version, or `at` is no instant.
+            StoreError: The offline store cannot be read.
+        """
+        now = self.now()
+        moment = now if at is None else instant(at)
+        return inspect(self.feature(feature), self.store, self.online_store, at=moment, now=now, version=version)
 
     def to_dict(self) -> dict[str, Any]:
         """What the project defines, as JSON knows it: sources, entities, features; the same in every process.

@@ -26,6 +26,7 @@ class Built:
         version: MAJOR.MINOR.PATCH.
         location: Where the table is.
         current: Whether the feature is still defined as when this version was built.
+        columns: The feature columns that are stored, also where the feature has others by now.
         rows: How many rows there are: with windows one for each instant at which a value changes.
         entities: Of how many entities.
         first: The time of the first row, UTC; None of a snapshot.
@@ -39,6 +40,7 @@ class Built:
     version: str
     location: str
     current: bool
+    columns: Sequence[str]
     rows: int
     entities: int
     first: datetime | None
@@ -110,6 +112,7 @@ def _built(snapshot: Snapshot, definition: str, at: datetime) -> Built:
         version=snapshot.version,
         location=snapshot.location,
         current=record.definition_hash == definition,
+        columns=list(snapshot.value_schema),
         rows=record.rows,
         **found.row(0, named=True),
         at=at,

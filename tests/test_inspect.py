@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import shop
 from command_line import MLFORGE, cells, run
+from mlforge import RequestError, loader
 from mlforge.online import RedisStore
 from mlforge.profile import ColumnProfile, profile
 from servers import free_port
@@ -217,7 +218,9 @@ def test_profiled_are_the_values_that_hold_at_one_instant() -> None:
     assert sums("2026-01-09") == (2, 60.5)
     assert sums("2030-01-01") == (2, 0.0)
     assert sums("2000-01-01") == (0, None)
-    assert run("inspect user_spend --at 2000-01-01").code == 0
+    answer = run("inspect user_spend --at 2000-01-01")
+    assert answer.code == 0
+    assert answer.out.endswith("there is no online store\n\nNo entity has a value at 2000-01-01T00:00:00Z.\n")
 
 
 def test_texts_numbers_and_times_are_shown_each_in_its_way() -> None:
@@ -266,6 +269,43 @@ def test_a_definition_that_has_changed_since_the_build_is_said() -> None:
     assert "changed" not in run("inspect user_spend").out
     shop.write(project=shop.PROJECT.replace('windows=["7d", "30d"]', 'windows=["7d"]'))
     assert "  changed   the definition is another one than when this was built\n" in run("inspect user_spend").out
+
+
+def test_after_a_rollback_the_columns_that_are_stored_are_shown_beside_those_that_are_defined() -> None:
+    run("build")
+    assert "  columns   amount\n" in run("inspect last_amount").out
+    shop.write(
+        project=shop.PROJECT.replace('windows=["7d", "30d"]', 'windows=["7d"]').replace(
+            'def last_amount(df):\n    return df.select("user_id", "ts", "amount")',
+            'def last_amount(df):\n    return df.select("user_id", "ts", paid="amount")',
+        )
+    )
+    run("build")
+    for name in ("user_spend", "last_amount"):
+        assert "  stored  " not in run(f"inspect {name}").out
+        run(f"rollback {name} 1.0.0 --yes")
+    columns = "amount__sum__7d, amount__sum__30d, amount__count__7d, amount__count__30d"
+    found = run("inspect user_spend").out
+    assert f"  stored    {columns}\n  changed   the definition is another one than when this was built\n" in found
+    assert "  windows   7d\n" in found
+    assert json.loads(run("inspect user_spend --json").out)["built"]["columns"] == columns.split(", ")
+    assert "  columns   amount\n" in run("inspect last_amount").out
+
+
+def test_a_feature_is_inspected_in_python_as_on_the_command_line() -> None:
+    run("build")
+    defs = loader.find(None)
+    loader._forget()
+    found = defs.inspect("user_spend")
+    assert found.built is not None
+    assert (found.built.version, found.built.visible, found.built.at) == ("1.0.0", 2, defs.as_of)
+    early = defs.inspect("user_spend", at="2026-01-06", version="1.0.0").built
+    assert early is not None
+    assert (early.visible, early.at) == (1, datetime(2026, 1, 6, tzinfo=UTC))
+    with pytest.raises(RequestError, match=r"has no version '3\.0\.0'"):
+        defs.inspect("user_spend", version="3.0.0")
+    with pytest.raises(RequestError, match="'soon' is no instant"):
+        defs.inspect("user_spend", at="soon")
 
 
 def test_an_online_store_that_is_down_hides_nothing_else() -> None:

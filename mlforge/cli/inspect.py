@@ -54,18 +54,14 @@ def inspect(
         json: Print one JSON object.
     """
     with output.working(f"inspecting {feature}"):
-        from mlforge import inspection, loader
-        from mlforge.instant import instant
+        from mlforge import loader
 
         defs = loader.find(definitions)
-        now = defs.now()
-        moment = now if at is None else instant(at)
-        wanted = defs.feature(feature)
-        found = inspection.inspect(wanted, defs.store, defs.online_store, at=moment, now=now, version=version)
+        found = defs.inspect(feature, at=at, version=version)
     if json:
         output.write_json(_plain(found))
     else:
-        _show(found, wanted)
+        _show(found, defs.feature(feature))
     return 0
 
 
@@ -83,15 +79,19 @@ def _show(found: "Inspection", feature: "Feature") -> None:
     checks = [
         name if check.severity == "error" else f"{name} ({check.severity})" for name, check in feature.checks.items()
     ]
+    listed = definition(feature, None) if built is None else definition(feature, built.version, built.columns)
     lines = {"checks": "; ".join(checks)}
     if built is not None:
         between = "" if built.first is None else f", from {_text(built.first)} to {_text(built.last)}"
         lines["table"] = f"{built.rows:,} rows of {built.entities:,} entities{between}"
         lines["where"] = built.location
+        lines["stored"] = "" if set(built.columns) == set(listed["columns"]) else ", ".join(built.columns)
         lines["changed"] = "" if built.current else "the definition is another one than when this was built"
     lines["online"] = _online(found)
-    output.write(block(definition(feature, None if built is None else built.version), lines))
-    if built is not None:
+    output.write(block(listed, lines))
+    if built is not None and not built.visible:
+        output.write(f"\nNo entity has a value at {_text(built.at)}.")
+    elif built is not None:
         output.write(f"\nThe values that hold at {_text(built.at)}, of {built.visible:,} entities:")
         _profiles(built)
 
