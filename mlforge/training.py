@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
+from deltalake.exceptions import DeltaError
 
 from mlforge.delta import one_line
 from mlforge.errors import DataError, RequestError, did_you_mean
@@ -13,7 +14,7 @@ from mlforge.features import RESERVED
 from mlforge.instant import INSTANT
 from mlforge.online.keys import key_text_expr
 from mlforge.references import Schema, named, selected
-from mlforge.source import FileSource
+from mlforge.source import FileSource, without_credentials
 from mlforge.storable import utc
 from mlforge.store.snapshot import Snapshot
 
@@ -54,15 +55,17 @@ def as_labels(entity_df: pl.DataFrame | pl.LazyFrame | str | Path, *, lazy: bool
             f"The labels are of the type {kind.__module__}.{kind.__qualname__}: write a polars.DataFrame, as in "
             f"pl.from_pandas(labels) or pl.DataFrame(labels), a LazyFrame or a path."
         )
+    where = "" if isinstance(entity_df, pl.LazyFrame) else f" in {without_credentials(str(entity_df))!r}"
     try:
         frame = entity_df if isinstance(entity_df, pl.LazyFrame) else FileSource(entity_df).scan()
         # A file that is none is noticed here.
         frame.collect_schema()
         return frame if lazy else frame.collect(engine="streaming")
     except DataError as error:
-        raise DataError(f"The labels cannot be read: {error}") from None
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise DataError(f"The labels cannot be read: {one_line(error)}") from error
+        # A path of labels is no source.
+        raise DataError(f"The labels cannot be read: {str(error).replace('source', 'path', 1)}") from None
+    except (OSError, DeltaError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise DataError(f"The labels{where} cannot be read: {one_line(error)}") from error
 
 
 def training_frame(
