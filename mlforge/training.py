@@ -9,18 +9,20 @@ import polars as pl
 from deltalake.exceptions import DeltaError
 
 from mlforge.delta import one_line
+from mlforge.duration import MICROSECONDS
 from mlforge.errors import DataError, RequestError, did_you_mean
 from mlforge.features import RESERVED
 from mlforge.instant import INSTANT
 from mlforge.online.keys import key_text_expr
 from mlforge.references import Schema, named, selected
 from mlforge.source import FileSource, without_credentials
-from mlforge.storable import utc
 from mlforge.store.snapshot import Snapshot
 
 _ROW, _TIME = f"{RESERVED}row", f"{RESERVED}time"
 # To look for the entities of the labels first costs less than to sort all rows where there are so many to a label.
 ROWS_TO_A_LABEL = 50
+# Two thousand years, in microseconds.
+FAR = 730_500 * MICROSECONDS["d"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,9 @@ def training_frame(
         raise RequestError(f"The labels have no column {timestamp!r}{did_you_mean(timestamp, schema)}")
     count = len(labels) if isinstance(labels, pl.DataFrame) else None
     rows = labels.lazy().with_row_index(_ROW).with_columns(_label_times(schema, timestamp, as_of).alias(_TIME))
+    if count is None:
+        # Made once, since rows may come in another order each time, and would get the values of each other.
+        rows = rows.cache()
     result, taken = rows, set(schema)
     for table in tables:
         found, columns = _found(table, rows, schema, count)
@@ -165,11 +170,14 @@ def _label_times(schema: pl.Schema, timestamp: str | None, as_of: datetime) -> p
     if timestamp is None:
         return pl.lit(as_of, INSTANT)
     dtype = schema[timestamp]
-    if isinstance(dtype, pl.Date):
-        return pl.col(timestamp).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    if not isinstance(dtype, pl.Datetime):
+    if not isinstance(dtype, pl.Date | pl.Datetime):
         raise RequestError(f"The labels' column {timestamp!r} is {dtype}, not a datetime or date: convert it first.")
-    return utc(pl.col(timestamp), dtype)
+    # As integers: naive instants are UTC, and what is so far out that Polars panics is before or after all events.
+    number = pl.col(timestamp).to_physical().cast(pl.Int64)
+    if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns":
+        return (number // 1000).cast(INSTANT)
+    unit = {"ms": 1000, "us": 1}[dtype.time_unit] if isinstance(dtype, pl.Datetime) else MICROSECONDS["d"]
+    return (number.clip(-FAR // unit, FAR // unit) * unit).cast(INSTANT)
 
 
 def _same_keys(key: str, label: pl.DataType, stored: pl.DataType, number: int) -> tuple[pl.Expr, pl.Expr]:

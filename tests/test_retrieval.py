@@ -331,6 +331,37 @@ def test_labels_may_be_lazy_or_a_file_and_the_result_lazy(make: Make, tmp_path: 
 
 
 @pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("engine", ["streaming", "in-memory"])
+@pytest.mark.parametrize("kind", ["unique", "group_by", "join", "left join"])
+def test_labels_whose_rows_come_in_another_order_each_time_get_their_own_values(
+    kind: str, engine: Any, lazy: bool, make: Make
+) -> None:
+    users = pl.DataFrame({"user_id": range(5_000), "ts": START, "x": range(5_000)})
+    definitions = make(feature("f", users, timestamp="ts"), feature("g", users.rename({"x": "y"}), timestamp="ts"))
+    asked = pl.LazyFrame({"user_id": [*range(5_000)] * 3, "label_time": START + DAY})
+    kinds = {
+        "unique": asked.unique,
+        "group_by": lambda: asked.group_by("user_id").agg(pl.col("label_time").max()),
+        "join": lambda: asked.join(users.lazy().select("user_id"), on="user_id"),
+        "left join": lambda: asked.join(users.lazy().select("user_id"), on="user_id", how="left"),
+    }
+    found = definitions.get_training_data(["f", "g"], kinds[kind](), "label_time", lazy=lazy).lazy()
+    wrong = found.filter(pl.any_horizontal(pl.col("x", "y").ne_missing(pl.col("user_id")))).collect(engine=engine)
+    assert wrong.height == 0
+
+
+@pytest.mark.parametrize("dtype", [pl.Date, pl.Datetime("ms"), pl.Datetime("us", "UTC"), pl.Datetime("ns")])
+def test_times_that_are_far_out_are_before_or_after_all_events(dtype: Any, make: Make) -> None:
+    definitions = make(feature("spend", EVENTS, timestamp="ts"))
+    far = 2**31 - 1 if dtype == pl.Date else 2**63 - 1
+    physical = pl.Int32 if dtype == pl.Date else pl.Int64
+    times = pl.Series([-far, -1, far, None], dtype=physical).cast(dtype)
+    found = definitions.get_training_data(["spend"], labels(["a"] * 4, times), "label_time")
+    newest = EVENTS.filter(user_id="a").sort("ts")["amount"][-1]
+    assert found["amount"].to_list() == [None, None, newest, None]
+
+
+@pytest.mark.parametrize("lazy", [False, True])
 def test_labels_that_cannot_be_read_are_one_line_that_says_so(lazy: bool, make: Make, tmp_path: Path) -> None:
     definitions = make(feature("spend", EVENTS, **SPEND))
     (tmp_path / "labels.parquet").write_text("no parquet at all")
