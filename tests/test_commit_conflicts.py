@@ -1,5 +1,6 @@
 """Builds of one feature at once, interrupted builds, and builds that others overtake: real processes, real tables."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -199,3 +200,11 @@ def test_a_first_build_that_finds_the_table_of_somebody_else_leaves_it_alone(tmp
     with pytest.raises(StoreError, match="is a Delta table that mlforge did not write"):
         project(tmp_path, source).build()
     assert pl.read_delta(str(table_of(tmp_path))).columns == ["theirs"]
+
+
+def test_a_table_that_goes_away_during_a_build_is_one_line(tmp_path: Path) -> None:
+    project(tmp_path, Overtaken(lambda: None, 0)).build()
+    source = Overtaken(lambda: shutil.rmtree(table_of(tmp_path)), 1)
+    with pytest.raises(StoreError, match=f"The table '{table_of(tmp_path)}' of feature 'f' cannot be written: "):
+        project(tmp_path, source).build()
+    assert not table_of(tmp_path).exists()

@@ -408,6 +408,21 @@ def test_a_rollback_that_is_overtaken_does_nothing(shop: Shop) -> None:
     assert listed(shop)[0] == ("1.0.2", 2, "set tblproperties", 4)
 
 
+class Gone(Store):
+    """The table goes away just before a rollback commits."""
+
+    def restore(self, *arguments: Any) -> Snapshot:
+        shutil.rmtree(self.table_uri("spend"))
+        return super().restore(*arguments)
+
+
+def test_a_table_that_goes_away_during_a_rollback_is_one_line(shop: Shop) -> None:
+    shop.build(amounts(1.0))
+    shop.build(amounts(2.0))
+    with pytest.raises(StoreError, match=f"The table '{shop.table()}' of feature 'spend' cannot be written: "):
+        rollback("spend", "1.0.0", Gone(str(shop.store.path)))
+
+
 # Rolls back and builds in turns, until it has done so many; says what came of each.
 WORKER = """
 import sys

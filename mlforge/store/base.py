@@ -1,8 +1,8 @@
 """The offline store: one Delta table per feature, opened at a version and committed against exactly that version."""
 
 import difflib
-from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from glob import escape
 from typing import Any
 
@@ -34,7 +34,7 @@ class Store:
 
     def __init__(self, location: str, storage_options: Mapping[str, str] | None = None) -> None:
         self._location = location.rstrip("/")
-        self._storage_options = dict(storage_options or {})
+        self._options = dict(storage_options) if storage_options else None
 
     def table_uri(self, feature_name: str) -> str:
         """Where the Delta table of a feature is, for DuckDB, Spark, pandas and whatever else reads Delta."""
@@ -43,6 +43,9 @@ class Store:
     def _address(self, feature_name: str) -> str:
         """The location of a table as delta-rs wants it."""
         return self.table_uri(feature_name)
+
+    def _table(self, feature_name: str, version: int | None = None) -> Table:
+        return Table(self._address(feature_name), version=version, storage_options=self._options)
 
     def building(self, feature_name: str) -> AbstractContextManager[None]:
         """Held while a feature is built: builds of one feature queue here where the location has a lock to offer."""
@@ -60,8 +63,7 @@ class Store:
         """
         uri = self.table_uri(feature_name)
         try:
-            options = self._storage_options or None
-            table = Table(self._address(feature_name), version=version, storage_options=options)
+            table = self._table(feature_name, version)
             record = newest_record(table)
         except TableNotFoundError:
             return None
@@ -155,40 +157,28 @@ class Store:
             ConflictError: There is a newer version than `onto`; the table is as it was.
             StoreError: The location cannot be written.
         """
-        uri = self.table_uri(feature_name)
-        version = 0 if onto is None else onto.delta_version
-        options = self._storage_options or None
-        # Loaded anew: a write moves the table that it is given on to the version that it makes.
-        address = self._address(feature_name)
-        table = None if onto is None else Table(address, version=version, storage_options=options)
         month = month_expr(record.timestamp).alias(MONTH)
         shared: dict[str, Any] = {
             "partition_by": [MONTH],
             "configuration": KEEP_HISTORY,
-            "storage_options": options,
+            "storage_options": self._options,
             "commit_properties": _commit(record),
         }
-        try:
-            if table is None:
-                write_deltalake(address, rows.with_columns(month), mode="error", **shared)
-            elif months is not None and not months:
-                table.create_write_transaction([], "append", table.schema(), [MONTH], commit_properties=_commit(record))
-            elif months is not None:
+        with self._writing(feature_name, onto):
+            if onto is None:
+                write_deltalake(self._address(feature_name), rows.with_columns(month), mode="error", **shared)
+                return self._snapshot(feature_name, self._table(feature_name, 0), record)
+            # Loaded anew: a write moves the table that it is given on to the version that it makes.
+            table = self._table(feature_name, onto.delta_version)
+            if months is None:
+                write_deltalake(table, rows.with_columns(month), mode="overwrite", schema_mode="overwrite", **shared)
+            elif months:
                 written = rows.with_columns(month).filter(pl.col(MONTH).is_in(list(months)))
                 named = ", ".join(f"'{month}'" for month in sorted(months))
                 write_deltalake(table, written, mode="overwrite", predicate=f"{MONTH} IN ({named})", **shared)
             else:
-                write_deltalake(table, rows.with_columns(month), mode="overwrite", schema_mode="overwrite", **shared)
-        except CommitFailedError as error:
-            raise ConflictError(f"Somebody else committed to {uri!r} at the same time.") from error
-        except (DeltaError, OSError) as error:
-            if onto is None and DeltaTable.is_deltatable(address, options):
-                raise ConflictError(f"Somebody else made {uri!r} at the same time.") from error
-            raise StoreError(
-                f"The table {uri!r} of feature {feature_name!r} cannot be written: {one_line(error)}"
-            ) from error
-        made = Table(address, version=0 if onto is None else version + 1, storage_options=options)
-        return self._snapshot(feature_name, made, record)
+                table.create_write_transaction([], "append", table.schema(), [MONTH], commit_properties=_commit(record))
+            return self._snapshot(feature_name, self._table(feature_name, onto.delta_version + 1), record)
 
     def restore(self, earlier: Snapshot, record: BuildRecord, onto: Snapshot) -> Snapshot:
         """Makes the next version of a table of the files of an earlier one, unless somebody was faster.
@@ -205,28 +195,36 @@ class Store:
             ConflictError: There is a newer version than `onto`; the table is as it was.
             StoreError: A file of the earlier version is gone, or the location cannot be written.
         """
-        name, uri = onto.feature_name, onto.location
-        address, options = self._address(name), self._storage_options or None
-        table = Table(address, version=onto.delta_version, storage_options=options)
-        try:
+        name = onto.feature_name
+        with self._writing(name, onto):
+            table = self._table(name, onto.delta_version)
             table.restore(earlier.delta_version, commit_properties=_commit(record))
-        except CommitFailedError as error:
-            raise ConflictError(f"Somebody else committed to {uri!r} at the same time.") from error
-        except (DeltaError, OSError) as error:
-            raise StoreError(f"The table {uri!r} of feature {name!r} cannot be written: {one_line(error)}") from error
-        made = Table(address, version=onto.delta_version + 1, storage_options=options)
-        return self._snapshot(name, made, record)
+            return self._snapshot(name, self._table(name, onto.delta_version + 1), record)
 
     def sizes(self, feature_name: str) -> dict[str, int]:
         """The files that versions of a table have, and how many bytes each has, whether or not they are still there."""
         log = f"{escape(self.table_uri(feature_name))}/_delta_log/*.json"
         schema = {"add": pl.Struct({"path": pl.String, "size": pl.Int64})}
-        added = pl.scan_ndjson(log, schema=schema, storage_options=self._storage_options or None)
+        added = pl.scan_ndjson(log, schema=schema, storage_options=self._options)
         return dict(added.select(pl.col("add").struct.unnest()).drop_nulls().collect().iter_rows())
 
     def _has_files(self, feature_name: str) -> bool:
         """Whether there are files where a table would be."""
         return False
+
+    @contextmanager
+    def _writing(self, feature_name: str, onto: Snapshot | None) -> Generator[None]:
+        """Says in one line why a commit after `onto`, or the first one, could not be made."""
+        uri = self.table_uri(feature_name)
+        try:
+            yield
+        except (DeltaError, OSError) as error:
+            made = onto is None and DeltaTable.is_deltatable(self._address(feature_name), self._options)
+            if made or isinstance(error, CommitFailedError):
+                raise ConflictError(f"Somebody else committed to {uri!r} at the same time.") from error
+            raise StoreError(
+                f"The table {uri!r} of feature {feature_name!r} cannot be written: {one_line(error)}"
+            ) from error
 
     def _unreadable(self, feature_name: str, error: Exception) -> StoreError:
         return StoreError(
