@@ -26,7 +26,7 @@ from mlforge.references import FeatureRef, FeatureSelection, Schema
 from mlforge.retrieval import OnlineRequest, async_online_frame, online_frame
 from mlforge.rollback import RollbackReport, rollback
 from mlforge.store.base import Store
-from mlforge.store.history import Version
+from mlforge.store.history import Version, find
 from mlforge.store.local import LocalStore
 from mlforge.store.snapshot import Snapshot
 from mlforge.training import Table, as_labels, collected, training_frame
@@ -435,13 +435,26 @@ class Definitions:
 
         Raises:
             RequestError: A name is unknown, a feature is not built or has no version that is pinned, or `keep` is
-                negative.
-            StoreError: A store cannot be read or written, or others committed at the same time.
+                negative; nothing was deleted.
+            StoreError: A store cannot be read or written, or others committed at the same time; the message says
+                whether files may be gone.
         """
         chosen = [feature.name for feature in self._project.chosen(features)]
         if features is None:
             chosen = [name for name in chosen if self.store.open(name) is not None]
-        needed = {name: {*self._project.pinned(name), *(pinned or {}).get(name, ())} for name in chosen}
+        pinned = pinned or {}
+        for name, versions in pinned.items():
+            self.feature(name)
+            if isinstance(versions, str):
+                raise RequestError(
+                    f"pinned names a list of versions of each feature: write {{{name!r}: [{versions!r}]}}."
+                )
+        needed = {name: {*self._project.pinned(name), *pinned.get(name, ())} for name in chosen}
+        for name, versions in needed.items():
+            # Of all features before anything of the first is deleted.
+            known = self.store.versions(name)
+            for version in versions:
+                find(version, known, name)
         return [
             vacuum(name, self.store, self.online_store, keep=keep, pinned=needed[name], dry_run=dry_run)
             for name in chosen

@@ -5,12 +5,15 @@ import fcntl
 import json
 import os
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import Any
 
 import polars as pl
 import pytest
 from deltalake import DeltaTable
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 import mlforge as mlf
 from mlforge import Definitions, RequestError, StoreError, UnavailableError
@@ -93,6 +96,7 @@ def test_only_the_newest_version_is_needed_where_nothing_refers_to_others(shop: 
     report = shop.vacuum()
     gone = before.keys() - shop.files().keys()
     assert (report.feature, report.versions, report.kept, report.files) == ("spend", 3, 1, 2)
+    assert report.kept_versions == ["1.0.2"]
     assert len(gone) == 2
     assert report.bytes == sum(before[file] for file in gone) > 500
     assert shop.readable() == ["1.0.2"]
@@ -118,6 +122,7 @@ def test_versions_are_kept_for_thirty_days_after_they_were_replaced(shop: Shop) 
     # 1.0.0 was replaced 40 days ago, 1.0.1 20 days ago.
     (report,) = shop.definitions.vacuum()
     assert (report.versions, report.kept, report.files) == (4, 3, 1)
+    assert report.kept_versions == ["1.0.3", "1.0.2", "1.0.1"]
     assert shop.readable() == ["1.0.1", "1.0.2", "1.0.3"]
     assert shop.vacuum(19 * DAY).files == 1
     assert shop.readable() == ["1.0.2", "1.0.3"]
@@ -132,6 +137,66 @@ def test_versions_are_kept_of_which_the_log_forgets_when_they_were_replaced(shop
     DeltaTable(shop.table).create_checkpoint()
     assert shop.vacuum(30 * DAY).files == 1
     assert shop.readable() == ["1.0.1", "1.0.2"]
+
+
+def test_files_that_were_written_long_before_their_commit_are_kept_with_their_version(shop: Shop) -> None:
+    shop.build(1.0)
+    shop.age(1)
+    before = shop.files()
+    shop.build(2.0)
+    (file,) = shop.files().keys() - before.keys()
+    written = Path(file).stat().st_mtime - 0.9 * 86_400
+    os.utime(file, (written, written))
+    shop.age(10.5)
+    shop.build(3.0)
+    shop.age(9)
+    DeltaTable(shop.table).create_checkpoint()
+    shop.vacuum(20 * DAY)
+    assert shop.readable() == ["1.0.0", "1.0.1", "1.0.2"]
+
+
+# What a test does to the table in turn, and how many days pass after each.
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["build", "rollback", "restore", "checkpoint", "optimize"]), st.sampled_from([0.0, 4, 9])
+    ),
+    min_size=4,
+    max_size=9,
+)
+
+# A version that is young, with a file that is not, of which the log forgets when it was replaced.
+BROUGHT_BACK = [("build", 9.0), ("build", 9.0), ("build", 9.0)]
+
+
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(events=[*BROUGHT_BACK[:2], ("rollback", 4), *BROUGHT_BACK[2:]], keep=20.0, which=3)
+@example(events=[*BROUGHT_BACK[:2], ("restore", 4), *BROUGHT_BACK[2:]], keep=20.0, which=3)
+@given(events=EVENTS, keep=st.sampled_from([0.5, 3.0, 10.0, 20.0]), which=st.integers(0, 99))
+def test_whatever_happened_what_is_kept_can_be_read(
+    events: list[tuple[str, float]], keep: float, which: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    shop = Shop(tmp_path_factory.mktemp("shop"))
+    shop.build(1.0, 2.0)
+    shop.age(9)
+    for number, (event, days) in enumerate(events):
+        table = DeltaTable(shop.table)
+        if event == "build":
+            shop.build(number + 3.0)
+        elif event == "rollback":
+            versions = shop.store.versions("spend")
+            shop.definitions.rollback("spend", versions[which % len(versions)].version)
+        elif event == "restore":
+            table.restore(which % table.version())
+        elif event == "checkpoint":
+            table.create_checkpoint()
+        else:
+            table.optimize.compact()
+        shop.age(days)
+    DeltaTable(shop.table).create_checkpoint()
+    report = shop.vacuum(keep * DAY)
+    for version in report.kept_versions:
+        snapshot = shop.store.open_version("spend", version)
+        assert snapshot.collect(snapshot.scan()).height == 2
 
 
 def test_what_is_online_can_still_be_compared_with(shop: Shop) -> None:
@@ -171,10 +236,33 @@ def test_a_sync_after_its_base_was_vacuumed_writes_everything(tmp_path: Path, re
 
 def test_what_is_pinned_is_kept(shop: Shop) -> None:
     shop.build(1.0, 2.0, 3.0, 4.0)
-    shop.vacuum(pinned={"spend": ["1.0.0", "1.0.2"], "other": ["1.0.1"]})
+    shop.vacuum(pinned={"spend": ["1.0.0", "1.0.2"]})
     assert shop.readable() == ["1.0.0", "1.0.2", "1.0.3"]
     with pytest.raises(RequestError, match=r"'spend' has no version '1.0.77'"):
         shop.vacuum(pinned={"spend": ["1.0.77"]})
+
+
+@pytest.mark.parametrize(
+    ("pinned", "says"),
+    [
+        ({"spent": ["1.0.0"]}, r"There is no feature 'spent'; did you mean 'spend'\?"),
+        ({"spend": "1.0.0"}, r"pinned names a list of versions of each feature: write \{'spend': \['1.0.0'\]\}\."),
+        ({"spend": ["1.0.0"], "visits": ["1.0.7"]}, "'visits' has no version '1.0.7'"),
+    ],
+)
+def test_pins_that_are_none_are_refused_before_anything_is_deleted(
+    pinned: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    shop = Shop(tmp_path)
+    visits = mlf.feature(keys=["user"], source=shop.source, timestamp="ts", name="visits")(spend)
+    shop.definitions = Definitions("shop", features=[*shop.definitions.features.values(), visits], store=shop.store)
+    for value in (1.0, 2.0, 3.0):
+        pl.DataFrame({"user": ["ann"], "ts": [START], "n": [value]}).write_parquet(shop.source)
+        shop.definitions.build(force=True)
+    before = sorted(shop.store.path.rglob("*.parquet"))
+    with pytest.raises(RequestError, match=says):
+        shop.definitions.vacuum(keep=NOW, pinned=pinned)
+    assert sorted(shop.store.path.rglob("*.parquet")) == before
 
 
 def test_what_feature_sets_name_is_pinned(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,9 +325,39 @@ class Overtaken(Store):
 
 def test_a_vacuum_that_is_overtaken_deletes_nothing(shop: Shop) -> None:
     shop.build(1.0, 2.0)
-    with pytest.raises(StoreError, match=r"Nothing of .*/spend' was vacuumed, since somebody else committed"):
+    with pytest.raises(StoreError) as caught:
         vacuum("spend", Overtaken(str(shop.store.path)), None, keep=NOW)
+    assert str(caught.value) == (
+        f"The vacuum of '{shop.table}' was interrupted (somebody else committed to the table): nothing was deleted."
+    )
     assert shop.readable() == ["1.0.0", "1.0.1"]
+
+
+def test_a_vacuum_that_is_overtaken_after_it_began_says_that_files_may_be_gone(shop: Shop) -> None:
+    shop.build(1.0, 2.0)
+    # So many that there is time to commit while they are found and deleted.
+    for number in range(3000):
+        (shop.table / f"killed-{number}.parquet").touch()
+    shop.age(2)
+    log = shop.table / "_delta_log"
+    info = {"commitInfo": {"timestamp": 0, "operation": "SET TBLPROPERTIES"}}
+
+    def overtake() -> None:
+        while not (log / f"{2:020}.json").exists():
+            pass
+        with (log / f"{3:020}.json").open("x") as commit:
+            commit.write(json.dumps(info) + "\n")
+
+    other = Thread(target=overtake)
+    other.start()
+    with pytest.raises(StoreError) as caught:
+        vacuum("spend", shop.store, None, keep=DAY)
+    other.join()
+    assert str(caught.value) == (
+        f"The vacuum of '{shop.table}' was interrupted (somebody else committed to the table): files of old versions "
+        f"may be gone."
+    )
+    assert shop.readable() == ["1.0.1"]
 
 
 def test_a_store_that_is_no_folder_finds_sizes_in_the_log(shop: Shop) -> None:

@@ -162,6 +162,22 @@ def test_a_version_that_is_none_is_an_error_with_some_that_are(version: Any, sho
     assert len(str(caught.value)) < 150
 
 
+def test_a_version_that_has_stayed_is_opened_as_it_is_now(shop: Shop) -> None:
+    shop.build(amounts(1.0))
+    shop.build(amounts(2.0))
+    assert shop.build(amounts(2.0)).outcome == "unchanged"
+    assert [row[:2] for row in listed(shop)] == [("1.0.1", 2), ("1.0.1", 1), ("1.0.0", 0)]
+    assert shop.store.open_version("spend", "1.0.1").delta_version == 2
+
+
+def test_versions_near_one_that_is_none_are_named_from_the_newest_on(shop: Shop) -> None:
+    for value in range(3):
+        shop.build(amounts(float(value)))
+    for version in ("1.0.00", "newest"):
+        with pytest.raises(RequestError, match=r"; there is '1\.0\.2', '1\.0\.1', '1\.0\.0', and `mlforge versions"):
+            shop.store.open_version("spend", version)
+
+
 def test_a_feature_that_is_not_built_has_no_versions(shop: Shop) -> None:
     asks: list[Callable[[], object]] = [
         lambda: shop.definitions().versions("spend"),

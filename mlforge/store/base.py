@@ -1,6 +1,5 @@
 """The offline store: one Delta table per feature, opened at a version and committed against exactly that version."""
 
-import difflib
 from collections.abc import Collection, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from glob import escape
@@ -12,7 +11,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from mlforge.delta import Table, one_line
 from mlforge.errors import RequestError, StoreError
-from mlforge.store.history import Version, newest_record, versions
+from mlforge.store.history import Version, find, newest_record, versions
 from mlforge.store.record import BuildRecord
 from mlforge.store.snapshot import MONTH, Snapshot, month_expr
 
@@ -119,15 +118,7 @@ class Store:
             RequestError: The feature has not been built, or has no such version; the message names some near it.
             StoreError: The table is damaged or cannot be read.
         """
-        known = {each.version: each.delta_version for each in reversed(self.versions(feature_name))}
-        if version not in known:
-            newest_first = list(known)[::-1]
-            near = difflib.get_close_matches(str(version), newest_first, n=3) or newest_first[:3]
-            raise RequestError(
-                f"Feature {feature_name!r} has no version {version!r}; there is {', '.join(map(repr, near))}, and "
-                f"`mlforge versions {feature_name}` shows all."
-            )
-        snapshot = self.open(feature_name, known[version])
+        snapshot = self.open(feature_name, find(version, self.versions(feature_name), feature_name).delta_version)
         if snapshot is None:
             raise StoreError(f"The table {self.table_uri(feature_name)!r} of feature {feature_name!r} has gone away.")
         return snapshot

@@ -1,11 +1,13 @@
 """The versions of a table, as the commits in its log tell them."""
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from deltalake import DeltaTable
 
-from mlforge.errors import StoreError
+from mlforge.errors import RequestError, StoreError
 from mlforge.store.record import BuildRecord
 
 
@@ -63,6 +65,24 @@ def versions(table: DeltaTable) -> list[Version]:
         )
         found.append(version)
     return found[::-1]
+
+
+def find(version: str, newest_first: Sequence[Version], feature_name: str) -> Version:
+    """The version of a text among those of a feature; the newest where only metadata are new and it has stayed.
+
+    Raises:
+        RequestError: There is none; the message names some near it.
+    """
+    for each in newest_first:
+        if each.version == version:
+            return each
+    known = list(dict.fromkeys(each.version for each in newest_first))
+    near = difflib.get_close_matches(str(version), known, n=3)
+    shown = [text for text in known if text in near] or known[:3]
+    raise RequestError(
+        f"Feature {feature_name!r} has no version {version!r}; there is {', '.join(map(repr, shown))}, and "
+        f"`mlforge versions {feature_name}` shows all."
+    )
 
 
 def newest_record(table: DeltaTable) -> BuildRecord | None:
