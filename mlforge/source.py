@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from glob import escape, glob, has_magic
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
+from deltalake.exceptions import DeltaError
 
-from mlforge.delta import Table, local_uri
+from mlforge.delta import Table, local_uri, one_line
 from mlforge.errors import DataError, DefinitionError
 
 
@@ -50,25 +53,20 @@ class FileSource(Source):
         """The rows of all files; CSV columns that hold dates and times are parsed.
 
         Raises:
-            DataError: A file does not exist, a glob finds nothing, or an ending is not known.
+            DataError: A file does not exist, is empty or a damaged table, a glob finds nothing, or an ending is not
+                known.
         """
         frames = [_scan(file) for path in self.paths for file in _files(path)]
         return frames[0] if len(frames) == 1 else pl.concat(frames)
 
     def fingerprint(self) -> str | None:
-        """Path, size and modification time of every file, or a Delta table's id and version; None for URLs."""
-        found: list[object] = []
-        for path in self.paths:
-            if "://" in path:
-                return None
-            for file in map(Path, _files(path)):
-                if _is_table(file):
-                    table = Table(local_uri(file))
-                    found.append([str(file.resolve()), table.metadata().id, table.version()])
-                else:
-                    stat = file.stat()
-                    found.append([str(file.resolve()), stat.st_size, stat.st_mtime_ns])
-        return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+        """Path, size and modification time of every file, or a Delta table's id and version; None for URLs.
+
+        Raises:
+            DataError: As for `scan`.
+        """
+        found = [_identity(file) for path in self.paths for file in _files(path)]
+        return None if None in found else hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 def as_source(source: object) -> Source:
@@ -108,27 +106,74 @@ def _files(path: str) -> list[str]:
     return [expanded]
 
 
-def _is_table(folder: Path) -> bool:
-    return (folder / "_delta_log").is_dir()
-
-
 def _scan(file: str) -> pl.LazyFrame:
+    # A local file's brackets belong to its name: globs have been resolved.
+    local = "://" not in file
+    match _format(file):
+        case "delta":
+            table = _table(file)
+            try:
+                return pl.scan_delta(table)
+            except DeltaError as error:
+                raise _unreadable(file, error) from error
+        case "parquet":
+            return pl.scan_parquet(file, glob=not local)
+        case "csv":
+            return pl.scan_csv(file, try_parse_dates=True, glob=not local)
+        case "ndjson":
+            return pl.scan_ndjson(escape(file) if local else file)
+
+
+def _identity(file: str) -> list[str | int] | None:
+    """What changes whenever a file or a table does; None where that cannot be told."""
+    if _format(file) == "delta":
+        table = _table(file)
+        return [str(Path(file).resolve()), str(table.metadata().id), table.version()]
+    if "://" in file:
+        return None
+    stat = _stat(file)
+    return [str(Path(file).resolve()), stat.st_size, stat.st_mtime_ns]
+
+
+def _format(file: str) -> Literal["delta", "parquet", "csv", "ndjson"]:
+    """How a file is read.
+
+    Raises:
+        DataError: It cannot be.
+    """
     if "://" not in file and Path(file).is_dir():
-        if not _is_table(Path(file)):
+        if not (Path(file) / "_delta_log").is_dir():
             raise DataError(
                 f"The source {file!r} is a folder but no Delta table: write a glob such as '{file}/*.parquet'."
             )
-        return pl.scan_delta(Table(local_uri(file)))
-    local = "://" not in file
-    if local and Path(file).stat().st_size == 0:
+        return "delta"
+    if "://" not in file and _stat(file).st_size == 0:
         raise DataError(f"The source {file!r} is an empty file.")
     name = file.lower()
-    # A local file's brackets belong to its name: globs have been resolved.
     if name.endswith((".parquet", ".pq")):
-        return pl.scan_parquet(file, glob=not local)
+        return "parquet"
     if name.endswith((".csv", ".csv.gz")):
-        return pl.scan_csv(file, try_parse_dates=True, glob=not local)
+        return "csv"
     if name.endswith((".ndjson", ".jsonl")):
-        return pl.scan_ndjson(escape(file) if local else file)
+        return "ndjson"
     shown = without_credentials(file)
     raise DataError(f"The ending of the source {shown!r} is none of .parquet, .csv, .ndjson, .jsonl.")
+
+
+def _stat(file: str) -> os.stat_result:
+    try:
+        return Path(file).stat()
+    except OSError as error:
+        raise _unreadable(file, error) from error
+
+
+def _table(folder: str) -> Table:
+    try:
+        return Table(local_uri(folder))
+    except (DeltaError, OSError) as error:
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(file: str, error: DeltaError | OSError) -> DataError:
+    why = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+    return DataError(f"The source {file!r} cannot be read: {why.rstrip('.')}.")

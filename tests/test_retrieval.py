@@ -369,7 +369,7 @@ def test_labels_that_cannot_be_read_are_one_line_that_says_so(lazy: bool, make: 
     (tmp_path / "table" / "_delta_log" / f"{0:020}.json").write_text("{")
     says = {
         tmp_path / "labels.parquet": f"The labels in '{tmp_path / 'labels.parquet'}' cannot be read: ",
-        tmp_path / "table": f"The labels in '{tmp_path / 'table'}' cannot be read: ",
+        tmp_path / "table": f"The labels cannot be read: The path '{tmp_path / 'table'}' cannot be read: ",
         Path("nowhere.parquet"): "The labels cannot be read: The path 'nowhere.parquet' does not exist (looked",
         Path("no*.parquet"): "The labels cannot be read: No file matches the path 'no*.parquet'.",
     }

@@ -1,6 +1,8 @@
 """Sources: files of every format, and what a user makes."""
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -27,6 +29,13 @@ def write(path: Path, frame: pl.DataFrame = FRAME) -> Path:
         case _:
             write_deltalake(path, frame)
     return path
+
+
+def refused(source: FileSource, says: str) -> None:
+    """Neither a build nor `mlforge list sources`, which look at different things, takes it for one that can be read."""
+    for look in (source.scan, source.fingerprint):
+        with pytest.raises(DataError, match=says):
+            look()
 
 
 FILES = ["x.parquet", "x.pq", "x.csv", "x.csv.gz", "x.ndjson", "x.jsonl", "X.PARQUET", "table", "a b.csv"]
@@ -100,20 +109,49 @@ def test_a_glob_that_finds_nothing_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["x.txt", "x", "x.xlsx", "parquet"])
 def test_an_unknown_ending_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("k\n1\n")
-    with pytest.raises(DataError, match=rf"The ending of the source '.*{name}' is none of \.parquet, \.csv"):
-        FileSource(tmp_path / name).scan()
+    refused(FileSource(tmp_path / name), rf"The ending of the source '.*{name}' is none of \.parquet, \.csv")
+    refused(FileSource(f"https://host/{name}"), rf"The ending of the source 'https://host/{name}' is none of")
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.ndjson", "x.parquet"])
 def test_a_file_of_no_bytes_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
-    with pytest.raises(DataError, match=rf"The source '.*{name}' is an empty file"):
-        FileSource(tmp_path / name).scan()
+    refused(FileSource(tmp_path / name), rf"The source '.*{name}' is an empty file")
 
 
 def test_a_folder_that_is_no_table_is_an_error_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"is a folder but no Delta table: write a glob such as '.*/\*\.parquet'"):
-        FileSource(tmp_path).scan()
+    refused(FileSource(tmp_path), r"is a folder but no Delta table: write a glob such as '.*/\*\.parquet'")
+
+
+def without_log(table: Path) -> None:
+    for commit in (table / "_delta_log").iterdir():
+        commit.unlink()
+
+
+def cut(table: Path) -> None:
+    (commit,) = (table / "_delta_log").glob("*.json")
+    commit.write_text(commit.read_text()[:200])
+
+
+def future(table: Path) -> None:
+    (commit,) = (table / "_delta_log").glob("*.json")
+    lines = [json.loads(line) for line in commit.read_text().splitlines()]
+    features = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["new"], "writerFeatures": ["new"]}
+    lines = [{"protocol": features} if "protocol" in line else line for line in lines]
+    commit.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize("damage", [without_log, cut, future])
+def test_a_damaged_table_is_one_line_with_its_name(damage: Callable[[Path], None], tmp_path: Path) -> None:
+    damage(write(tmp_path / "table"))
+    refused(FileSource(tmp_path / "table"), rf"^The source '{tmp_path}/table' cannot be read: [^\n]*\.$")
+
+
+def test_a_link_that_leads_nowhere_is_one_line_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").symlink_to("gone.csv")
+    refused(
+        FileSource(tmp_path / "*.csv"), rf"^The source '{tmp_path}/x.csv' cannot be read: No such file or directory\.$"
+    )
 
 
 def test_the_fingerprint_follows_the_files(tmp_path: Path) -> None:
@@ -159,14 +197,6 @@ def test_a_source_without_scan_says_what_it_lacks() -> None:
 
     with pytest.raises(TypeError, match=r"Nothing has to define scan\(\), which returns a polars\.LazyFrame"):
         Nothing().scan()
-
-
-def test_a_folder_that_is_no_table_has_a_message_before_anything_is_read(tmp_path: Path) -> None:
-    FRAME.write_parquet(tmp_path / "x.parquet")
-    source = FileSource(tmp_path)
-    source.fingerprint()
-    with pytest.raises(DataError, match="is a folder but no Delta table: write a glob"):
-        source.scan()
 
 
 def test_the_password_in_a_url_does_not_show() -> None:
