@@ -163,6 +163,21 @@ def test_vacuum_shows_what_it_deletes(cli: Cli) -> None:
     assert (cli.code, said.count("\n")) == (1, 1)
 
 
+def test_versions_shows_what_a_vacuum_has_deleted(cli: Cli) -> None:
+    assert "readable" not in cli("versions spend")
+    assert [each["readable"] for each in json.loads(cli("versions spend --json"))] == [True, True]
+    cli("vacuum --keep-days 0")
+    lines = cli("versions spend").splitlines()
+    assert cells(lines[0]) == ["version", "committed", "made by", "rows", "definition", "readable"]
+    assert [(cells(line)[0], cells(line)[2], cells(line)[-1]) for line in lines[2:]] == [
+        ("1.0.3", "vacuum end", "yes"),
+        ("1.0.2", "vacuum start", "yes"),
+        ("1.0.1", "full", "yes"),
+        ("1.0.0", "full", "no"),
+    ]
+    assert [each["readable"] for each in json.loads(cli("versions spend --json"))] == [True, True, True, False]
+
+
 def test_vacuum_without_tables_says_so(cli: Cli) -> None:
     Path("definitions.py").write_text(PROJECT.replace('"store"', '"other"'))
     assert cli("vacuum") == "There are no features that are built.\n"

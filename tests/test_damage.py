@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 import mlforge as mlf
 from mlforge import Definitions, MlforgeError, RequestError, StoreError
 from mlforge.online import RedisStore
-from mlforge.store import LocalStore
+from mlforge.store import LocalStore, Store
 
 START = datetime(2026, 1, 10, tzinfo=UTC)
 LATE = START + timedelta(60)
@@ -169,6 +169,9 @@ def test_a_damaged_file_is_one_line_and_a_build_repairs_it(
         assert "build all of the feature with `mlforge build --features spend --force`" in line
         assert "\n" not in line
         assert "panic" not in line.lower()
+    if "garbled" not in damage:
+        # What is in a file is not looked at.
+        assert [version.readable for version in shop.definitions.versions("spend")] == [False, True, True]
     assert len(shop.definitions.versions("spend")) == LAST + 1
     assert shop.definitions.build()[0].outcome == "skipped"
     (report,) = shop.definitions.build(force=True, online=True)
@@ -177,6 +180,22 @@ def test_a_damaged_file_is_one_line_and_a_build_repairs_it(
     assert report.online.mode == "full"
     assert shop.trained() == [2.0]
     assert [verified.agrees for verified in shop.definitions.verify()] == [True]
+
+
+def test_a_build_by_force_is_no_way_to_an_old_version(shop: Shop) -> None:
+    old = shop.store.open_version("spend", "1.0.1")
+    for paths in old.files.values():
+        for path in paths:
+            (shop.table / path).unlink()
+    with pytest.raises(StoreError) as caught:
+        shop.definitions.diff("spend", "1.0.1", "1.0.2")
+    assert str(caught.value).endswith(
+        ": `mlforge versions spend` shows which ones can be, since a vacuum deletes what only old ones need."
+    )
+    assert "--force" not in str(caught.value)
+    assert [version.readable for version in shop.definitions.versions("spend")] == [True, False, True]
+    # Of a store that is no folder it is not known.
+    assert {version.readable for version in Store(str(shop.store.path)).versions("spend")} == {None}
 
 
 def test_new_data_repair_a_table_without_being_asked(shop: Shop) -> None:

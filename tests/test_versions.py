@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ def test_versions_keep_their_numbers_while_others_commit(shop: Shop) -> None:
     # Opened before the last two were committed: delta-rs then counts the numbers of the commits wrongly.
     found = versions(DeltaTable(shop.table(), version=1))
     assert [(version.version, version.delta_version) for version in found] == [("1.0.1", 1), ("1.0.0", 0)]
-    assert found == shop.store.versions("spend")[2:]
+    assert [replace(version, readable=True) for version in found] == shop.store.versions("spend")[2:]
 
 
 def test_a_version_is_opened_by_its_text(shop: Shop) -> None:

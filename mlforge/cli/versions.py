@@ -36,8 +36,9 @@ def register(app: App) -> None:
 def versions(feature: str, /, *, definitions: str | None = None, json: bool = False) -> int:
     """List the versions of a feature, the newest first.
 
-    Made by is full or partial for builds, rollback, or what somebody else did to the table, such as optimize, which
-    leaves the rows as they were.
+    Made by is full or partial for builds, rollback, vacuum start and vacuum end for a vacuum, or what somebody else did
+    to the table, such as optimize; these leave the rows as they were. Where a vacuum has deleted files of old versions,
+    readable says which versions still have all of theirs.
 
     Args:
         feature: The name of the feature.
@@ -63,6 +64,10 @@ def versions(feature: str, /, *, definitions: str | None = None, json: bool = Fa
             ]
             for each in found
         ]
+        if any(each.readable is False for each in found):
+            headings["readable"] = "left"
+            for row, each in zip(rows, found, strict=True):
+                row.append("yes" if each.readable else "no")
         output.write_table(headings, rows)
     return 0
 

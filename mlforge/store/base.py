@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from glob import escape
 from typing import Any
 
@@ -101,6 +102,13 @@ class Store:
             RequestError: The feature has not been built.
             StoreError: The table is damaged or cannot be read.
         """
+        found = self._versions(feature_name)
+        incomplete = self._incomplete(feature_name)
+        if incomplete is None:
+            return found
+        return [replace(each, readable=each.delta_version not in incomplete) for each in found]
+
+    def _versions(self, feature_name: str) -> list[Version]:
         table = self.require(feature_name).table
         try:
             return versions(table)
@@ -118,7 +126,7 @@ class Store:
             RequestError: The feature has not been built, or has no such version; the message names some near it.
             StoreError: The table is damaged or cannot be read.
         """
-        snapshot = self.open(feature_name, find(version, self.versions(feature_name), feature_name).delta_version)
+        snapshot = self.open(feature_name, find(version, self._versions(feature_name), feature_name).delta_version)
         if snapshot is None:
             raise StoreError(f"The table {self.table_uri(feature_name)!r} of feature {feature_name!r} has gone away.")
         return snapshot
@@ -198,6 +206,10 @@ class Store:
         schema = {"add": pl.Struct({"path": pl.String, "size": pl.Int64})}
         added = pl.scan_ndjson(log, schema=schema, storage_options=self._options)
         return dict(added.select(pl.col("add").struct.unnest()).drop_nulls().collect().iter_rows())
+
+    def _incomplete(self, feature_name: str) -> Collection[int] | None:
+        """The Delta versions that lack files; None where that cannot be told cheaply."""
+        return None
 
     def _has_files(self, feature_name: str) -> bool:
         """Whether there are files where a table would be."""

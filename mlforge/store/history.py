@@ -1,10 +1,13 @@
 """The versions of a table, as the commits in its log tell them."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from glob import escape
+from pathlib import Path
 
+import polars as pl
 from deltalake import DeltaTable
 
 from mlforge.errors import RequestError, StoreError
@@ -19,11 +22,12 @@ class Version:
         version: MAJOR.MINOR.PATCH.
         delta_version: The version of the Delta table.
         committed_at: When it was committed, UTC.
-        kind: What made it: a `full` or `partial` build, a `rollback`, or, where somebody else committed, the name that
-            Delta has for that, such as `optimize`; the rest is then as in the version before.
+        kind: What made it: a `full` or `partial` build, a `rollback`, or the name that Delta has for any other commit,
+            such as `vacuum start`, `vacuum end` or `optimize`; the rest is then as in the version before.
         rows: How many rows it has.
         definition_hash: The hash of the definition that made the rows.
         restored: Which version a rollback has brought back; else None.
+        readable: Whether all of its files are there; None where that cannot be told cheaply.
     """
 
     version: str
@@ -33,6 +37,7 @@ class Version:
     rows: int
     definition_hash: str
     restored: str | None = None
+    readable: bool | None = None
 
 
 def versions(table: DeltaTable) -> list[Version]:
@@ -65,6 +70,27 @@ def versions(table: DeltaTable) -> list[Version]:
         )
         found.append(version)
     return found[::-1]
+
+
+def incomplete(log: Path, sizes: Mapping[str, int]) -> set[int]:
+    """The Delta versions of a table that lack files, or have files that are cut short.
+
+    Args:
+        log: The folder of its commits.
+        sizes: The files that are there, and how many bytes each has.
+    """
+    schema = {"add": pl.Struct({"path": pl.String, "size": pl.Int64}), "remove": pl.Struct({"path": pl.String})}
+    actions = pl.scan_ndjson(f"{escape(str(log))}/*.json", schema=schema, include_file_paths="commit")
+    number = pl.col("commit").str.extract(r"(\d{20})\.json$").cast(pl.Int64)
+    commits = actions.group_by(number).agg(pl.col("add", "remove").drop_nulls()).drop_nulls().sort("commit")
+    found: set[int] = set()
+    lost: set[str] = set()
+    for commit, added, removed in commits.collect().iter_rows():
+        lost -= {file["path"] for file in removed}
+        lost |= {file["path"] for file in added if sizes.get(file["path"]) != file["size"]}
+        if lost:
+            found.add(commit)
+    return found
 
 
 def find(version: str, newest_first: Sequence[Version], feature_name: str) -> Version:

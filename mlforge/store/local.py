@@ -1,13 +1,14 @@
 """The offline store in a folder."""
 
 import fcntl
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mlforge.delta import local_uri
 from mlforge.errors import StoreError
 from mlforge.store.base import Store
+from mlforge.store.history import incomplete
 
 
 class LocalStore(Store):
@@ -35,6 +36,9 @@ class LocalStore(Store):
         """The files in the folder of a table, and how many bytes each has."""
         folder = self.path / feature_name
         return {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*.parquet")}
+
+    def _incomplete(self, feature_name: str) -> Collection[int]:
+        return incomplete(self.path / feature_name / "_delta_log", self.sizes(feature_name))
 
     def _has_files(self, feature_name: str) -> bool:
         return next((self.path / feature_name).rglob("*.parquet"), None) is not None

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from mlforge.delta import one_line
 from mlforge.errors import StoreError
@@ -254,11 +256,18 @@ class Snapshot:
                 raise self._damaged(f"{path} has {there} bytes instead of {size}")
 
     def _damaged(self, what: str) -> StoreError:
-        name = self.feature_name
+        name, newest = self.feature_name, True
+        with suppress(DeltaError, OSError):
+            # Those that came later are given as well.
+            newest = len(self.table.history(1)) == 1
+        way_out = (
+            f"restore the file from a copy, or build all of the feature with `mlforge build --features {name} --force`"
+            if newest
+            else f"`mlforge versions {name}` shows which ones can be, since a vacuum deletes what only old ones need"
+        )
         return StoreError(
-            f"Version {self.version} of feature {name!r} cannot be read from the table {self.location!r} ({what}): if "
-            f"`mlforge vacuum` has deleted it, use a later one (`mlforge versions {name}`); if not, restore the file "
-            f"from a copy, or build all of the feature with `mlforge build --features {name} --force`."
+            f"Version {self.version} of feature {name!r} cannot be read from the table {self.location!r} ({what}): "
+            f"{way_out}."
         )
 
     def _newest(self, rows: pl.LazyFrame) -> pl.LazyFrame:
