@@ -116,15 +116,18 @@ def test_rollback_is_not_done_unasked(cli: Cli) -> None:
     assert (cli.code, len(json.loads(cli("versions spend --json")))) == (1, 2)
 
 
-@pytest.mark.parametrize(("answer", "code", "newest"), [("y\n", 0, "1.0.2"), ("\n", 1, "1.0.1"), ("no\n", 1, "1.0.1")])
-def test_rollback_asks_on_a_terminal(answer: str, code: int, newest: str, cli: Cli) -> None:
+def on_a_terminal(answer: str, *line: str) -> subprocess.CompletedProcess[str]:
     controller, terminal = pty.openpty()
     os.write(controller, answer.encode())
-    ended = subprocess.run(
-        [MLFORGE, "rollback", "spend", "1.0.0"], stdin=terminal, capture_output=True, text=True, check=False
-    )
+    ended = subprocess.run([MLFORGE, *line], stdin=terminal, capture_output=True, text=True, check=False)
     os.close(terminal)
     os.close(controller)
+    return ended
+
+
+@pytest.mark.parametrize(("answer", "code", "newest"), [("y\n", 0, "1.0.2"), ("\n", 1, "1.0.1"), ("no\n", 1, "1.0.1")])
+def test_rollback_asks_on_a_terminal(answer: str, code: int, newest: str, cli: Cli) -> None:
+    ended = on_a_terminal(answer, "rollback", "spend", "1.0.0")
     assert "Take spend back from 1.0.1 to 1.0.0? Type y: " in ended.stderr
     assert ended.returncode == code
     assert json.loads(cli("versions spend --json"))[0]["version"] == newest
@@ -155,8 +158,11 @@ def test_vacuum_shows_what_it_deletes(cli: Cli) -> None:
     assert cells(cli("vacuum").splitlines()[2]) == ["spend", "2", "2", "0", "0"]
     planned = cli("vacuum --keep-days 0 --dry-run")
     assert "Nothing was deleted: this is what a vacuum would delete." in planned
-    (report,) = json.loads(cli("vacuum --features spend --keep-days 0 --json"))
-    assert (report["versions"], report["kept"], report["files"]) == (2, 1, 1)
+    assert planned.endswith("\nspend keeps 1.0.1.\n")
+    assert len(json.loads(cli("versions spend --json"))) == 2
+    (report,) = json.loads(cli("vacuum --features spend --keep-days 0 --yes --json"))
+    assert (report["versions"], report["kept"], report["files"], report["dry_run"]) == (2, 1, 1, False)
+    assert report["kept_versions"] == ["1.0.1"]
     assert cells(planned.splitlines()[2]) == ["spend", "2", "1", "1", f"{report['bytes']:,}"]
     said = cli("diff spend 1.0.0 1.0.1")
     assert said.startswith("mlforge: Version 1.0.0 of feature 'spend' cannot be read from the table")
@@ -166,7 +172,7 @@ def test_vacuum_shows_what_it_deletes(cli: Cli) -> None:
 def test_versions_shows_what_a_vacuum_has_deleted(cli: Cli) -> None:
     assert "readable" not in cli("versions spend")
     assert [each["readable"] for each in json.loads(cli("versions spend --json"))] == [True, True]
-    cli("vacuum --keep-days 0")
+    cli("vacuum --keep-days 0 --yes")
     lines = cli("versions spend").splitlines()
     assert cells(lines[0]) == ["version", "committed", "made by", "rows", "definition", "readable"]
     assert [(cells(line)[0], cells(line)[2], cells(line)[-1]) for line in lines[2:]] == [
@@ -176,6 +182,40 @@ def test_versions_shows_what_a_vacuum_has_deleted(cli: Cli) -> None:
         ("1.0.0", "full", "no"),
     ]
     assert [each["readable"] for each in json.loads(cli("versions spend --json"))] == [True, True, True, False]
+
+
+def test_vacuum_names_no_more_versions_than_a_line_has_room_for(cli: Cli) -> None:
+    for _ in range(10):
+        cli("build --force")
+        rows = pl.read_parquet("users.parquet")
+        rows.with_columns(n=pl.col("n") + 1).write_parquet("users.parquet")
+    (report,) = json.loads(cli("vacuum --dry-run --json"))
+    kept = report["kept_versions"]
+    assert len(kept) == 11
+    assert cli("vacuum --dry-run").endswith(f"\nspend keeps {', '.join(kept[:10])} and 1 older ones.\n")
+
+
+def test_vacuum_deletes_nothing_unasked(cli: Cli) -> None:
+    (planned,) = json.loads(cli("vacuum --keep-days 0 --dry-run --json"))
+    for line in ("vacuum --keep-days 0", "vacuum --keep-days 0 --json"):
+        assert cli(line) == (
+            f"mlforge: 1 files of old versions, {planned['bytes']:,} bytes, would be deleted for ever: write --yes if "
+            f"that is meant.\n"
+        )
+        assert cli.code == 1
+    assert [each["readable"] for each in json.loads(cli("versions spend --json"))] == [True, True]
+    # Where there is nothing to delete, nothing is asked.
+    assert cells(cli("vacuum").splitlines()[2]) == ["spend", "2", "2", "0", "0"]
+    assert cli.code == 0
+
+
+@pytest.mark.parametrize(("answer", "code", "deleted"), [("y\n", 0, True), ("\n", 1, False), ("no\n", 1, False)])
+def test_vacuum_asks_on_a_terminal(answer: str, code: int, deleted: bool, cli: Cli) -> None:
+    ended = on_a_terminal(answer, "vacuum", "--keep-days", "0")
+    assert "Delete 1 files of old versions, " in ended.stderr
+    assert " bytes, for ever? Type y: " in ended.stderr
+    assert ended.returncode == code
+    assert (not json.loads(cli("versions spend --json"))[-1]["readable"]) == deleted
 
 
 def test_vacuum_without_tables_says_so(cli: Cli) -> None:

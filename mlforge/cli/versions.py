@@ -1,6 +1,7 @@
 """`mlforge versions`, `diff`, `rollback` and `vacuum`: the history of a feature's table."""
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
@@ -22,7 +23,9 @@ ROLLBACK_EXAMPLES = """Examples:
   mlforge rollback user_spend 1.0.3 --yes"""
 VACUUM_EXAMPLES = """Examples:
   mlforge vacuum --dry-run
-  mlforge vacuum --features user_spend --keep-days 7"""
+  mlforge vacuum --features user_spend --keep-days 7
+  mlforge vacuum --yes"""
+NAMED = 10
 
 
 def register(app: App) -> None:
@@ -144,10 +147,11 @@ def vacuum(
     features: list[str] | None = None,
     keep_days: Annotated[int, Parameter(validator=Number(gte=0, lte=36_500))] = 30,
     dry_run: bool = False,
+    yes: bool = False,
     definitions: str | None = None,
     json: bool = False,
 ) -> int:
-    """Delete the files that only old versions of features need; these versions can then no longer be read.
+    """Delete the files that only old versions of features need; these can then no longer be read. Asks first.
 
     Kept are the newest version, those that were the newest within the last days, those that are online, those that are
     pinned, and the one that a rollback has left.
@@ -155,7 +159,8 @@ def vacuum(
     Args:
         features: Which features, separated by commas or given several times; all that are built by default.
         keep_days: For how many days a version is kept after it was replaced; 30 by default.
-        dry_run: Delete nothing; show what would be deleted.
+        dry_run: Delete nothing; show what would be deleted, and which versions are kept for sure.
+        yes: Do not ask.
         definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
             [tool.mlforge], or else ./definitions.py.
         json: Print one JSON array.
@@ -164,7 +169,16 @@ def vacuum(
         from mlforge import loader
 
         keep = timedelta(days=keep_days)
-        reports = loader.find(definitions).vacuum(output.names(features) or None, keep=keep, dry_run=dry_run)
+        run = partial(loader.find(definitions).vacuum, output.names(features) or None, keep=keep)
+        reports = run(dry_run=dry_run or not yes)
+    if not yes and not dry_run and (files := sum(each.files for each in reports)):
+        what = f"{files:,} files of old versions, {sum(each.bytes for each in reports):,} bytes,"
+        answer = output.answered(f"Delete {what} for ever? Type y:", f"{what} would be deleted for ever")
+        if answer.lower() not in ("y", "yes"):
+            output.complain("nothing was deleted.")
+            return 1
+        with output.working("vacuuming"):
+            reports = run()
     if json:
         output.write_json(reports)
     elif not reports:
@@ -178,6 +192,9 @@ def vacuum(
         output.write_table(headings, rows)
         if dry_run:
             output.write("Nothing was deleted: this is what a vacuum would delete.")
+            for each in reports:
+                more = f" and {len(each.kept_versions) - NAMED:,} older ones" if len(each.kept_versions) > NAMED else ""
+                output.write(f"{each.feature} keeps {', '.join(each.kept_versions[:NAMED])}{more}.")
     return 0
 
 
