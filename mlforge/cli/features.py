@@ -33,8 +33,8 @@ def list_(
 ) -> int:
     """List the features, the sources that they read, or the entities that they are about.
 
-    Features are shown with their keys, times, windows and source, and the version that is built; sources with whether
-    they are there; entities as the columns that name them.
+    Features are shown with their keys, times, windows and source, the version that is built, and to which one it was
+    rolled back; sources with whether they are there; entities as the columns that name them.
 
     Args:
         what: features, sources or entities.
@@ -107,15 +107,16 @@ def block(feature: "Mapping[str, Any]", more: "Mapping[str, str] | None" = None)
         "owners": ", ".join(feature["owners"]),
         **(more or {}),
     }
-    head = f"{feature['feature']}  {feature['version'] or 'not built'}"
+    restored = f", rolled back to {feature['restored']}" if feature.get("restored") else ""
+    head = f"{feature['feature']}  {feature['version'] or 'not built'}{restored}"
     return "\n".join([head, *(f"  {f'{name:<10}' if name else ''}{text}" for name, text in lines.items() if text)])
 
 
 def _listed(defs: "Definitions", feature: "Feature") -> dict[str, Any]:
     snapshot = defs.store.open(feature.name)
-    return (
-        definition(feature, None) if snapshot is None else definition(feature, snapshot.version, snapshot.value_schema)
-    )
+    if snapshot is None:
+        return definition(feature, None) | {"restored": None}
+    return definition(feature, snapshot.version, snapshot.value_schema) | {"restored": snapshot.record.restored}
 
 
 def _paths(source: "Source | Feature") -> list[str]:
