@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
 
+from mlforge.store.record import BuildRecord
 from mlforge.store.snapshot import Snapshot
 
 EXAMPLES = 5
@@ -28,6 +30,8 @@ class Diff:
         columns_removed: Columns that only the one has.
         columns_retyped: Columns with other dtypes, and both of these.
         definition_changed: Whether another definition made the rows.
+        definition_parts: Which of its keys, timestamp and max_age differ, and both of these; of the rest of a
+            definition a version records only the hash.
         rows_before: How many rows the one has.
         rows_after: How many rows the other has.
         rows_added: How many rows only the other has.
@@ -45,6 +49,7 @@ class Diff:
     columns_removed: Mapping[str, str]
     columns_retyped: Mapping[str, tuple[str, str]]
     definition_changed: bool
+    definition_parts: Mapping[str, tuple[str, str]]
     rows_before: int
     rows_after: int
     rows_added: int
@@ -67,7 +72,7 @@ def diff(before: Snapshot, after: Snapshot) -> Diff:
     Raises:
         StoreError: A file of one of them was vacuumed or is damaged.
     """
-    old, new = before.schema, after.schema
+    old, new, parts = before.schema, after.schema, _parts(after.record)
     counts: Counter[str] = Counter()
     values: Counter[str] = Counter()
     examples: dict[str, list[dict[str, Any]]] = {"added": [], "removed": [], "changed": []}
@@ -91,6 +96,9 @@ def diff(before: Snapshot, after: Snapshot) -> Diff:
             name: (str(old[name]), str(dtype)) for name, dtype in new.items() if name in old and old[name] != dtype
         },
         definition_changed=before.record.definition_hash != after.record.definition_hash,
+        definition_parts={
+            name: (part, parts[name]) for name, part in _parts(before.record).items() if part != parts[name]
+        },
         rows_before=before.row_count,
         rows_after=after.row_count,
         rows_added=counts["added"],
@@ -99,6 +107,15 @@ def diff(before: Snapshot, after: Snapshot) -> Diff:
         values_changed=dict(+values),
         examples=examples,
     )
+
+
+def _parts(record: BuildRecord) -> dict[str, str]:
+    age = record.max_age
+    return {
+        "keys": ", ".join(record.keys),
+        "timestamp": record.timestamp or "none",
+        "max_age": "none" if age is None else str(timedelta(microseconds=age)),
+    }
 
 
 def _differing(before: Snapshot, after: Snapshot) -> Iterator[pl.DataFrame]:

@@ -87,7 +87,7 @@ def test_diff_says_what_changed(cli: Cli) -> None:
         "    n: 1 values",
         "  added: user=cid, ts=2026-01-01 00:00:00+00:00: n=0.0",
         "  removed: user=bob, ts=2026-01-01 00:00:00+00:00: n=0.0",
-        "  changed: user=ann, ts=2026-01-01 00:00:00+00:00: n=1.0 to n=2.0",
+        "  changed: user=ann, ts=2026-01-01 00:00:00+00:00: n=1.0 to 2.0",
     ]
     assert cli("diff spend 1.0.1 1.0.1") == "spend: nothing changed from 1.0.1 to 1.0.1.\n"
     Path("definitions.py").write_text(PROJECT.replace("return df", "return df.rename({'n': 'm'}).with_columns(k=1)"))
@@ -99,6 +99,44 @@ def test_diff_says_what_changed(cli: Cli) -> None:
         "  column n was removed: Float64",
         "  the definition changed",
     ]
+
+
+def test_diff_of_a_wide_feature_has_lines_that_can_be_read(cli: Cli) -> None:
+    wide = "return df.with_columns(**{f'c{i}': pl.col('n') + i for i in range(60)})"
+    Path("definitions.py").write_text("import polars as pl\n" + PROJECT.replace("return df", wide))
+    cli("build")
+    rows = {"user": ["ann", "dan"], "ts": [datetime(2026, 1, 1)] * 2, "n": [3.0, 0.0]}
+    pl.DataFrame(rows).write_parquet("users.parquet")
+    cli("build")
+    lines = cli("diff spend 1.1.0 1.1.1").splitlines()
+    assert lines[-1] == (
+        "  changed: user=ann, ts=2026-01-01 00:00:00+00:00: n=2.0 to 3.0, c0=2.0 to 3.0, c1=3.0 to 4.0, c2=4.0 to 5.0, "
+        "c3=5.0 to 6.0, 56 more"
+    )
+    assert lines[-2].startswith("  removed: user=cid, ts=2026-01-01 00:00:00+00:00: n=0.0, c0=0.0, c1=1.0")
+    assert lines[-2].endswith("c3=3.0, 56 more")
+    # Of columns that are new, a row that changed in others says nothing.
+    line = cli("diff spend 1.0.1 1.1.1").splitlines()[-1]
+    assert line == "  changed: user=ann, ts=2026-01-01 00:00:00+00:00: n=2.0 to 3.0"
+
+
+def test_diff_names_the_parts_of_a_definition_that_are_recorded(cli: Cli) -> None:
+    Path("definitions.py").write_text(PROJECT.replace('timestamp="ts"', 'timestamp="ts", max_age="36h"'))
+    cli("build")
+    Path("definitions.py").write_text(PROJECT.replace('["user"]', '["user", "ts"]').replace(', timestamp="ts"', ""))
+    cli("build")
+    assert cli("diff spend 1.0.1 1.1.0").splitlines()[1:3] == [
+        "  the definition changed",
+        "    max_age: none to 1 day, 12:00:00",
+    ]
+    assert cli("diff spend 1.1.0 1.2.0").splitlines()[1:5] == [
+        "  the definition changed",
+        "    keys: user to user, ts",
+        "    timestamp: ts to none",
+        "    max_age: 1 day, 12:00:00 to none",
+    ]
+    found = json.loads(cli("diff spend 1.0.1 1.1.0 --json"))
+    assert found["definition_parts"] == {"max_age": ["none", "1 day, 12:00:00"]}
 
 
 def test_diff_as_json_is_one_object(cli: Cli) -> None:
@@ -131,6 +169,16 @@ def test_rollback_asks_on_a_terminal(answer: str, code: int, newest: str, cli: C
     assert "Take spend back from 1.0.1 to 1.0.0? Type y: " in ended.stderr
     assert ended.returncode == code
     assert json.loads(cli("versions spend --json"))[0]["version"] == newest
+
+
+def test_list_says_what_was_rolled_back(cli: Cli) -> None:
+    assert cli("list").splitlines()[0] == "spend  1.0.1"
+    assert json.loads(cli("list --json"))[0]["restored"] is None
+    cli("rollback spend 1.0.0 --yes")
+    assert cli("list").splitlines()[0] == "spend  1.0.2, rolled back to 1.0.0"
+    assert json.loads(cli("list --json"))[0]["restored"] == "1.0.0"
+    cli("build --force")
+    assert cli("list").splitlines()[0] == "spend  1.0.3"
 
 
 def test_rollback_says_what_is_there_now(cli: Cli) -> None:

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
@@ -10,6 +10,8 @@ from cyclopts.validators import Number
 from mlforge.cli import output
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mlforge.diff import Diff
 
 VERSIONS_EXAMPLES = """Examples:
@@ -25,7 +27,8 @@ VACUUM_EXAMPLES = """Examples:
   mlforge vacuum --dry-run
   mlforge vacuum --features user_spend --keep-days 7
   mlforge vacuum --yes"""
-NAMED = 10
+# How many kept versions, and how many values of a row, a line has room for.
+NAMED, SHOWN = 10, 5
 
 
 def register(app: App) -> None:
@@ -78,7 +81,8 @@ def versions(feature: str, /, *, definitions: str | None = None, json: bool = Fa
 def diff(feature: str, before: str, after: str, /, *, definitions: str | None = None, json: bool = False) -> int:
     """Show what changed from one version of a feature to another: columns, definition, rows and values.
 
-    Rows are told apart by keys and timestamp.
+    Rows are told apart by keys and timestamp. Of a definition no more is recorded than whether it changed, and its
+    keys, timestamp and max_age. Of a row up to five values are shown, with --json all.
 
     Args:
         feature: The name of the feature.
@@ -206,6 +210,7 @@ def _changes(found: "Diff") -> list[str]:
     lines += [f"  column {name} was removed: {dtype}" for name, dtype in found.columns_removed.items()]
     lines += [f"  column {name} was {old}, is {new}" for name, (old, new) in found.columns_retyped.items()]
     lines.append(f"  the definition {'changed' if found.definition_changed else 'is the same'}")
+    lines += [f"    {name}: {old} to {new}" for name, (old, new) in found.definition_parts.items()]
     lines.append(
         f"  {found.rows_before:,} rows became {found.rows_after:,}: {found.rows_added:,} added, "
         f"{found.rows_removed:,} removed, {found.rows_changed:,} with other values"
@@ -213,10 +218,17 @@ def _changes(found: "Diff") -> list[str]:
     lines += [f"    {name}: {count:,} values" for name, count in found.values_changed.items()]
     for kind, examples in found.examples.items():
         for example in examples:
-            values = " to ".join(_shown(example[side]) for side in ("before", "after") if side in example)
-            lines.append(f"  {kind}: {_shown(example['row'])}: {values}")
+            row = ", ".join(f"{name}={value}" for name, value in example["row"].items())
+            values = _values(example)
+            more = [f"{len(values) - SHOWN:,} more"] if len(values) > SHOWN else []
+            lines.append(f"  {kind}: {row}: {', '.join(values[:SHOWN] + more)}")
     return lines
 
 
-def _shown(values: dict[str, object]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in values.items())
+def _values(example: "Mapping[str, Any]") -> list[str]:
+    if "before" in example and "after" in example:
+        old, new = example["before"], example["after"]
+        # Columns that only one version has are named further up.
+        return [f"{name}={old[name]} to {value}" for name, value in new.items() if name in old]
+    side = example.get("before") or example.get("after") or {}
+    return [f"{name}={value}" for name, value in side.items()]
