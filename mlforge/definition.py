@@ -6,17 +6,20 @@ import hashlib
 import inspect
 import json
 import re
+import sys
 import textwrap
+from collections.abc import Mapping
 from decimal import Decimal
-from functools import partial
+from functools import cached_property, partial
 from pathlib import PurePath
-from types import CellType, CodeType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import polars as pl
 from polars.datatypes import DataTypeClass
 
 from mlforge.features import Feature
+from mlforge.modules import imported, is_own
 from mlforge.windows import ALGORITHM
 
 # Values whose repr says all there is, and says the same in every process.
@@ -30,10 +33,11 @@ def definition_hash(feature: Feature) -> str:
     """32 hex digits over everything that decides what a feature computes.
 
     That is the function's syntax tree without comments, docstring and decorators (its bytecode where there is no
-    source), the functions, classes, constants and decorators of its module that it names, the values it closes over,
-    keys, timestamp, interval, metrics, max_age, available_at, checks, and the number of the window algorithm. The
-    description, tags and owners may change freely. Not covered: other modules, and Python functions inside Polars
-    expressions.
+    source), the functions, classes, constants and decorators of the project that it names, whichever module they are
+    in, and what these name, the values it closes over, keys, timestamp, interval, metrics, max_age, available_at,
+    checks, and the number of the window algorithm. The description, tags and owners may change freely. Not covered:
+    Python's own and installed modules, what is only named at run time, as in `getattr(module, name)`, and Python
+    functions inside Polars expressions.
     """
     content = {
         "algorithm": ALGORITHM,
@@ -50,13 +54,13 @@ def definition_hash(feature: Feature) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
-def _code(function: Any, seen: set[int]) -> list[Any]:
+def _code(function: Any, seen: set[Any]) -> list[Any]:
     """The function's own code and that of what it names, each once."""
     if id(function) in seen:
         return []
     inner = inspect.unwrap(function)
-    home = getattr(inner, "__globals__", {})
-    if inner is not function and getattr(function, "__globals__", None) is not home:
+    home = getattr(function, "__globals__", {})
+    if inner is not function and not is_own(home, getattr(inner, "__globals__", {})):
         # The decorator comes from a library.
         return _code(function.__wrapped__, seen)
     if isinstance(function, partial):
@@ -74,14 +78,27 @@ def _code(function: Any, seen: set[int]) -> list[Any]:
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     # A cell that has no value yet equals an empty one.
     closed = {name: cell.cell_contents for name, cell in cells if cell != CellType()}
-    found = {**{name: home[name] for name in _names(function.__code__) if name in home}, **closed}
-    named = [[name, _value(found[name], home, seen)] for name in sorted(found)]
+    names = _names(function.__code__)
+    found = {**{name: home[name] for name in names if name in home}, **imported(function.__code__, home), **closed}
+    named = [[name, _named(found[name], names, home, seen)] for name in sorted(found)]
     defaults = [_value(value, home, seen) for value in (function.__defaults__, function.__kwdefaults__)]
     return [code, defaults, [pair for pair in named if pair[1] is not None]]
 
 
-def _value(value: Any, home: dict[str, Any], seen: set[int]) -> Any:
-    """What a function names, as JSON; None where it belongs to another module or cannot be told."""
+def _named(value: Any, names: frozenset[str], home: Mapping[str, Any], seen: set[Any]) -> Any:
+    """What a name in a function's code stands for; of a module of the project, what else the code names in it."""
+    if not isinstance(value, ModuleType):
+        return _value(value, home, seen)
+    if not is_own(vars(value), home) or (value, names) in seen:
+        return None
+    seen.add((value, names))
+    held = {name: getattr(value, name) for name in sorted(names) if hasattr(value, name)}
+    own = [[name, _named(item, names, vars(value), seen)] for name, item in held.items()]
+    return [pair for pair in own if pair[1] is not None] or None
+
+
+def _value(value: Any, home: Mapping[str, Any], seen: set[Any]) -> Any:
+    """What a function names, as JSON; None where it belongs to no module of the project or cannot be told."""
     if isinstance(value, Feature):
         return _code(value.function, seen)
     if isinstance(value, _PLAIN):
@@ -96,22 +113,47 @@ def _value(value: Any, home: dict[str, Any], seen: set[int]) -> Any:
         return _expression(value)
     if isinstance(value, pl.DataFrame | pl.Series):
         return hashlib.sha256(pl.DataFrame(value).serialize()).hexdigest()
+    if isinstance(value, partial):
+        return [_value(part, home, seen) for part in (value.func, value.args, value.keywords)]
+    if isinstance(value, property):
+        return _value(value.fget, home, seen)
+    if isinstance(value, cached_property):
+        return _value(value.func, home, seen)
+    if isinstance(value, classmethod):
+        return _value(value.__func__, home, seen)
     inner = inspect.unwrap(value) if callable(value) else value
-    if isinstance(inner, FunctionType):
-        return _code(value, seen) if inner.__globals__ is home else None
+    if isinstance(inner, FunctionType | MethodType):
+        return _code(value, seen) if is_own(getattr(inner, "__globals__", {}), home) else None
     owner = value if isinstance(value, type) else type(value)
-    return _attributes(value, home, seen) if owner.__module__ == home.get("__name__") else None
+    return _attributes(value, home, seen) if _is_of_the_project(owner, home) else None
 
 
-def _attributes(value: Any, home: dict[str, Any], seen: set[int]) -> list[Any]:
-    """What an object or a class of the function's module holds, each once."""
+def _is_of_the_project(owner: type, home: Mapping[str, Any]) -> bool:
+    if owner.__module__ == home.get("__name__"):
+        return True
+    module = sys.modules.get(owner.__module__)
+    return module is not None and is_own(vars(module), home)
+
+
+def _attributes(value: Any, home: Mapping[str, Any], seen: set[Any]) -> list[Any]:
+    """What an object or a class of the project holds, and the classes it is of, each once."""
     if id(value) in seen:
         return []
     seen.add(id(value))
-    held = getattr(value, "__dict__", {}).items()
-    kept = [(name, item) for name, item in held if not name.startswith("__") or isinstance(item, FunctionType)]
+    kept = [(n, item) for n, item in _held(value).items() if not n.startswith("__") or isinstance(item, FunctionType)]
     own = [[name, _value(item, home, seen)] for name, item in kept]
-    return own if isinstance(value, type) else [*_attributes(type(value), home, seen), *own]
+    if not isinstance(value, type):
+        return [*_attributes(type(value), home, seen), *own]
+    return own + [_attributes(base, home, seen) for base in value.__bases__ if _is_of_the_project(base, home)]
+
+
+def _held(value: Any) -> dict[str, Any]:
+    if isinstance(value, type):
+        return dict(vars(value))
+    state = object.__getstate__(value)
+    # Slots come second.
+    parts = state if isinstance(state, tuple) else (state,)
+    return {name: item for part in parts if isinstance(part, dict) for name, item in part.items()}
 
 
 def _expression(expression: pl.Expr) -> str:
@@ -120,9 +162,9 @@ def _expression(expression: pl.Expr) -> str:
     return text if "python_udf" in text else expression.meta.serialize().hex()
 
 
-def _names(code: CodeType) -> set[str]:
+def _names(code: CodeType) -> frozenset[str]:
     inner = [_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
-    return set(code.co_names).union(*inner)
+    return frozenset(code.co_names).union(*inner)
 
 
 def _tree(function: FunctionType) -> ast.AST | None:
