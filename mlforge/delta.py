@@ -10,7 +10,6 @@ from mlforge.errors import DefinitionError
 
 # What delta-rs does not find again or panics at in the name of a folder, and what Polars takes for a partition.
 _IMPOSSIBLE = "%#?=[]^|\\"
-LONGEST_LINE = 300
 
 
 class Table(DeltaTable):
@@ -23,16 +22,6 @@ class Table(DeltaTable):
         if escaped == self.table_uri:
             return uris
         return [unquote(escaped) + uri.removeprefix(escaped) for uri in uris]
-
-
-def one_line(error: BaseException) -> str:
-    r"""What an error of Delta or Polars says, without what follows: delta-rs appends its stack.
-
-    >>> one_line(OSError("it is gone\n   0: <unknown>"))
-    'it is gone'
-    """
-    line = str(error).strip().partition("\n")[0].strip()
-    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
 
 
 def local_uri(folder: str | Path) -> str:

@@ -14,6 +14,8 @@ MlforgeError
 import difflib
 from collections.abc import Iterable
 
+LONGEST_LINE = 300
+
 
 class MlforgeError(Exception):
     """The base of every error that mlforge raises on purpose; its text is one line for a person."""
@@ -41,6 +43,16 @@ class StoreError(MlforgeError):
 
 class UnavailableError(StoreError):
     """A store cannot be reached at the moment, was lost on the way, or is held by somebody else."""
+
+
+def one_line(error: BaseException) -> str:
+    r"""What an error of another library says, without what follows: delta-rs appends its stack, Polars its plan.
+
+    >>> one_line(OSError("it is gone\n   0: <unknown>"))
+    'it is gone'
+    """
+    line = str(error).strip().partition("\n")[0].strip()
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

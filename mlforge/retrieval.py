@@ -6,8 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from mlforge.delta import one_line
-from mlforge.errors import RequestError
+from mlforge.errors import RequestError, one_line
 from mlforge.online.base import Found, OnlineStore
 from mlforge.online.codec import SchemaMismatchError, to_columns
 from mlforge.references import Schema, named, selected

@@ -12,8 +12,8 @@ from typing import Literal
 import polars as pl
 from deltalake.exceptions import DeltaError
 
-from mlforge.delta import Table, local_uri, one_line
-from mlforge.errors import DataError, DefinitionError
+from mlforge.delta import Table, local_uri
+from mlforge.errors import DataError, DefinitionError, one_line
 
 
 class Source:

@@ -8,9 +8,8 @@ from pathlib import Path
 import polars as pl
 from deltalake.exceptions import DeltaError
 
-from mlforge.delta import one_line
 from mlforge.duration import MICROSECONDS
-from mlforge.errors import DataError, RequestError, did_you_mean
+from mlforge.errors import DataError, RequestError, did_you_mean, one_line
 from mlforge.features import RESERVED
 from mlforge.instant import INSTANT
 from mlforge.online.keys import key_text_expr

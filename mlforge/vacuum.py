@@ -9,8 +9,7 @@ from itertools import pairwise
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from mlforge.delta import one_line
-from mlforge.errors import RequestError, StoreError
+from mlforge.errors import RequestError, StoreError, one_line
 from mlforge.online.base import OnlineStore
 from mlforge.store.base import Store
 from mlforge.store.history import Version, find

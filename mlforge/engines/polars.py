@@ -10,7 +10,7 @@ from mlforge import checks, windows
 from mlforge.checks import CheckResult
 from mlforge.engines import base
 from mlforge.engines.base import Computed
-from mlforge.errors import DataError, DefinitionError
+from mlforge.errors import DataError, DefinitionError, one_line
 from mlforge.features import RESERVED, Feature, Frame
 from mlforge.instant import INSTANT
 from mlforge.source import Source
@@ -101,8 +101,7 @@ def _collected(feature: Feature, source: Source, frame: pl.LazyFrame, span: Span
         return (frame if span is None else _within(frame, feature, span)).collect(engine="streaming")
     except pl.exceptions.PolarsError as error:
         # The function has only made the plan: a traceback would not lead there.
-        what = str(error).strip().partition("\n")[0]
-        raise DataError(f"Feature {feature.name!r}, which reads {source!r}: {what}") from error
+        raise DataError(f"Feature {feature.name!r}, which reads {source!r}: {one_line(error)}") from error
 
 
 def _within(frame: Frame, feature: Feature, span: Span) -> Any:

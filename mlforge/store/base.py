@@ -10,8 +10,8 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from mlforge.delta import Table, one_line
-from mlforge.errors import RequestError, StoreError
+from mlforge.delta import Table
+from mlforge.errors import RequestError, StoreError, one_line
 from mlforge.store.history import Version, find, newest_record, versions
 from mlforge.store.record import BuildRecord
 from mlforge.store.snapshot import MONTH, Snapshot, month_expr

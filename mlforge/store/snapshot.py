@@ -12,8 +12,7 @@ import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from mlforge.delta import one_line
-from mlforge.errors import StoreError
+from mlforge.errors import StoreError, one_line
 from mlforge.instant import INSTANT
 from mlforge.span import Span
 from mlforge.store.record import BuildRecord
