@@ -9,7 +9,7 @@ checks={"amount is there": checks.not_null("amount"), "amount is sane": checks.b
 
 import datetime as dt
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
@@ -17,13 +17,16 @@ from typing import Any, Literal
 import polars as pl
 import polars.selectors as cs
 
-from mlforge.errors import CheckFailedError, DataError, DefinitionError
+from mlforge.errors import CheckFailedError, DataError, DefinitionError, RequestError, one_line
 from mlforge.instant import instant
 
 Severity = Literal["error", "warn"]
 # What the values of a column are compared with; a datetime is a date as well, and a Boolean an integer.
 Value = int | float | Decimal | str | dt.date
 EXAMPLES = 5
+_TIMES = cs.date() | cs.datetime()
+# In text, of a failing row: so many columns, and so many characters of a value.
+COLUMNS, WIDTH = 8, 40
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +59,7 @@ def not_null(*columns: str, severity: Severity = "error", description: str = "")
     Raises:
         DefinitionError: Something is no column name.
     """
-    names = _names(columns)
+    names = _names(columns, "not_null")
     finite = (cs.by_name(names, require_all=False) & cs.float()).is_finite()
     return Check(pl.all_horizontal(*(pl.col(name).is_not_null() for name in names), finite), severity, description)
 
@@ -67,7 +70,7 @@ def unique(*columns: str, severity: Severity = "error", description: str = "") -
     Raises:
         DefinitionError: Something is no column name.
     """
-    names = _names(columns)
+    names = _names(columns, "unique")
     absent = pl.any_horizontal(*(pl.col(name).is_null() for name in names))
     return Check(absent | pl.struct(names).is_unique(), severity, description)
 
@@ -83,6 +86,7 @@ def between(
     """Every value is at least `lower` and at most `upper`, of which one may be left out; nulls pass, NaN does not.
 
     A datetime is compared with instants, a naive one being UTC, and a date with days: all of the last day is between.
+    Text in ISO 8601 is one of these where the column holds dates or datetimes.
 
     >>> frame = pl.DataFrame({"amount": [-1.0, 0.0, 10.0, 10.1, None]})
     >>> frame.filter(between("amount", 0, 10).expression)["amount"].to_list()
@@ -99,18 +103,27 @@ def between(
     elif most is None and not isinstance(least, str | dt.date):
         # NaN, which is greater than any other number in Polars.
         most = float("inf")
-    values = _comparable(column, most if least is None else least)
-    bounds = [] if least is None else [values >= pl.lit(least)]
-    bounds += [] if most is None else [values <= pl.lit(most)]
-    return Check(pl.all_horizontal(bounds), severity, description)
+
+    def inside(values: pl.Expr, least: Any, most: Any) -> pl.Expr:
+        bounds = [] if least is None else [_comparable(values, least) >= pl.lit(least)]
+        return pl.all_horizontal(*bounds, *([] if most is None else [_comparable(values, most) <= pl.lit(most)]))
+
+    moments = _moments([bound for bound in (least, most) if bound is not None])
+    if not moments:
+        return Check(inside(_column(column), least, most), severity, description)
+    first, last = None if least is None else moments[0], None if most is None else moments[-1]
+    expression = _by_kind(
+        column, _TIMES, lambda values: inside(values, first, last), lambda values: inside(values, least, most)
+    )
+    return Check(expression, severity, description)
 
 
 def is_in(column: str, values: Collection[Value], *, severity: Severity = "error", description: str = "") -> Check:
-    """Every value is one of these; nulls pass. A date is compared with days, as in `between`.
+    """Every value is one of these; nulls pass. Dates and texts are compared as in `between`.
 
     Args:
         column: The column.
-        values: All of one type.
+        values: All of one type; of numbers any will do for a column of any other.
         severity: As in `Check`.
         description: As in `Check`.
 
@@ -126,7 +139,20 @@ def is_in(column: str, values: Collection[Value], *, severity: Severity = "error
         raise DefinitionError(f"is_in({column!r}, ...) has {what}.")
     # Sorted, since a set has another order in every process, and the definition would seem to have changed.
     known: list[Any] = sorted(set(allowed))
-    return Check(_comparable(column, known[0]).is_in(known), severity, description)
+
+    def plain(values: pl.Expr) -> pl.Expr:
+        return _comparable(values, known[0]).is_in(known)
+
+    if moments := _moments(known):
+        expression = _by_kind(column, _TIMES, lambda values: _comparable(values, moments[0]).is_in(moments), plain)
+    elif isinstance(known[0], int | float | Decimal) and not isinstance(known[0], bool):
+        # Polars looks for numbers only among those of the same kind.
+        other = cs.integer() | cs.decimal() if isinstance(known[0], float) else cs.float()
+        numbers = [float(value) for value in known]
+        expression = _by_kind(column, other, lambda values: values.cast(pl.Float64).is_in(numbers), plain)
+    else:
+        expression = plain(_column(column))
+    return Check(expression, severity, description)
 
 
 def matches(column: str, pattern: str, *, severity: Severity = "error", description: str = "") -> Check:
@@ -181,6 +207,15 @@ class CheckResult:
         return self.failed == 0
 
 
+def columns_of(check: Check) -> list[str]:
+    """The columns that a check names.
+
+    >>> columns_of(unique("user_id", "ts"))
+    ['user_id', 'ts']
+    """
+    return list(dict.fromkeys(check.expression.meta.root_names()))
+
+
 def run(checks: Mapping[str, Check], frame: pl.DataFrame, *, feature: str) -> list[CheckResult]:
     """Looks at every row of a frame with every check.
 
@@ -194,11 +229,31 @@ def require(results: Sequence[CheckResult], *, feature: str) -> None:
     """Raises CheckFailedError, with the counts and an example, if a check of severity error failed."""
     lost = [result for result in results if result.severity == "error" and not result.passed]
     if lost:
-        found = "; ".join(f"{r.name!r}: {r.failed} of {r.rows} rows, such as {dict(r.examples[0])}" for r in lost)
+        found = "; ".join(f"{r.name!r}: {r.failed:,} of {r.rows:,} rows, such as {shown(r.examples[0])}" for r in lost)
         raise CheckFailedError(f"Feature {feature!r} is not published, since a check failed: {found}.")
 
 
-def _names(columns: Sequence[str]) -> list[str]:
+def shown(row: Mapping[str, Any]) -> str:
+    """A row for a person, in one short line.
+
+    >>> shown({"user_id": 123, "ts": dt.datetime(2026, 1, 6, 12, tzinfo=dt.UTC), "note": None, "country": "FR"})
+    "user_id=123 ts=2026-01-06T12:00:00Z note=null country='FR'"
+    """
+    cells = [f"{name}={_shown(value)}" for name, value in list(row.items())[:COLUMNS]]
+    return " ".join([*cells, *(["..."] if len(row) > COLUMNS else [])])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat().replace("+00:00", "Z")
+    text = "null" if value is None else repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
+
+
+def _names(columns: Sequence[str], check: str = "") -> list[str]:
+    if check and len(columns) == 1 and isinstance(columns[0], list | tuple):
+        several = ", ".join(f'"{column}"' for column in columns[0])
+        raise DefinitionError(f"{check} takes its columns one by one: write {check}({several}).")
     for column in columns:
         if not isinstance(column, str) or not column:
             raise DefinitionError(f"A check is about columns by name, as in 'amount', not {column!r}.")
@@ -233,9 +288,32 @@ def _require_order(lower: Any, upper: Any) -> None:
         raise DefinitionError(f"{lower!r} and {upper!r} are of two kinds: no value is between them.") from None
 
 
-def _comparable(column: str, value: Any) -> pl.Expr:
-    """A column in the form in which it is compared with a value."""
-    values = _column(column)
+def _moments(texts: Sequence[Any]) -> list[dt.date]:
+    """The dates, or else the instants, that texts in ISO 8601 stand for; none where one of them is something else."""
+    if not all(isinstance(text, str) for text in texts):
+        return []
+    try:
+        return [dt.date.fromisoformat(text) for text in texts]
+    except ValueError:
+        pass
+    try:
+        return [instant(dt.datetime.fromisoformat(text)) for text in texts]
+    except (ValueError, RequestError):
+        return []
+
+
+def _by_kind(
+    column: str, kind: cs.Selector, special: Callable[[pl.Expr], pl.Expr], otherwise: Callable[[pl.Expr], pl.Expr]
+) -> pl.Expr:
+    """One condition on a column whose dtype is of a kind, another one where it is not; nulls pass."""
+    column_itself = cs.by_name(_names([column]), require_all=False)
+    holds = pl.all_horizontal(special(column_itself & kind), otherwise(column_itself - kind))
+    # Named once more, so that a column that is missing is an error.
+    return _column(column).is_null() | holds
+
+
+def _comparable(values: pl.Expr, value: Any) -> pl.Expr:
+    """Values in the form in which they are compared with a value."""
     if isinstance(value, dt.datetime):
         # As they are stored: Polars would round the value to the unit of the column.
         return values.dt.cast_time_unit("us").dt.convert_time_zone("UTC")
@@ -246,16 +324,17 @@ def _verdict(name: str, check: Check, frame: pl.DataFrame, feature: str) -> Chec
     try:
         holds = frame.select(check.expression.alias("holds"))["holds"]
     except pl.exceptions.PolarsError as error:
-        what = str(error).strip().partition("\n")[0]
-        raise DataError(f"Check {name!r} of feature {feature!r} cannot be evaluated: {what}") from error
+        raise DataError(f"Check {name!r} of feature {feature!r} cannot be evaluated: {one_line(error)}") from error
     if holds.dtype != pl.Boolean or len(holds) not in (1, len(frame)):
         raise DataError(f"Check {name!r} of feature {feature!r} gives {holds.dtype}, not a Boolean for each row.")
     # An aggregate such as pl.col("amount").mean() > 0 is one verdict on all rows.
     failing = frame.filter(~holds) if len(holds) == len(frame) else frame.clear() if holds[0] is not False else frame
+    named = [column for column in columns_of(check) if column in frame.columns]
     return CheckResult(
         name=name,
         severity=check.severity,
         rows=len(frame),
         failed=len(failing),
-        examples=failing.head(EXAMPLES).to_dicts(),
+        # What the check is about comes first.
+        examples=failing.head(EXAMPLES).select(*named, pl.exclude(named)).to_dicts(),
     )

@@ -329,7 +329,7 @@ def test_a_failed_check_publishes_nothing_and_the_old_version_stays(project: Pro
     with pytest.raises(CheckFailedError) as caught:
         project.build(USERS.with_columns(amount=-pl.col("amount")), checks={"c": pl.col("amount") > 0})
     assert str(caught.value) == (
-        "Feature 'f' is not published, since a check failed: 'c': 2 of 2 rows, such as {'user_id': 'a', 'amount': -1}."
+        "Feature 'f' is not published, since a check failed: 'c': 2 of 2 rows, such as amount=-1 user_id='a'."
     )
     assert project.rows.equals(before)
     snapshot = project.store.open("f")

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import mlforge as mlf
 from mlforge import checks
-from mlforge.checks import Check, require, run
+from mlforge.checks import Check, require, run, shown
 from mlforge.definition import definition_hash
 from mlforge.errors import CheckFailedError, DataError, DefinitionError
 
@@ -99,7 +99,7 @@ def test_every_failed_check_is_named_with_its_counts_and_an_example() -> None:
         require(found, feature="f")
     assert str(caught.value) == (
         "Feature 'f' is not published, since a check failed: "
-        "'up': 1 of 4 rows, such as {'a': -4, 'b': 'x'}; 'x': 2 of 4 rows, such as {'a': 2, 'b': 'y'}."
+        "'up': 1 of 4 rows, such as a=-4 b='x'; 'x': 2 of 4 rows, such as b='y' a=2."
     )
 
 
@@ -253,6 +253,89 @@ def test_matches_is_about_the_whole_text(pattern: str, held: list[str | None]) -
     fails_where(checks.matches("x", pattern), good, x=pl.Series(held, dtype=pl.String))
 
 
+NUMBERS: dict[str, list[Any]] = {
+    "int": [1, 3, -2],
+    "float": [1.0, 2.5, -2.0],
+    "Decimal": [Decimal("1.0"), Decimal("2.5"), Decimal("-2.0")],
+}
+
+
+@pytest.mark.parametrize("given_as", NUMBERS)
+@pytest.mark.parametrize("dtype", [pl.Int64, pl.Int8, pl.UInt32, pl.Float64, pl.Float32, pl.Decimal(10, 2)])
+def test_numbers_are_in_a_list_of_numbers_of_another_kind(given_as: str, dtype: Any) -> None:
+    known = NUMBERS[given_as]
+    column = pl.Series([0, 1, 3, None]).cast(dtype)
+    fails_where(checks.is_in("x", known), [v is None or v in known for v in column.to_list()], x=column)
+    if not dtype.is_integer():
+        halves = pl.Series([2.5, 0.5]).cast(dtype)
+        fails_where(checks.is_in("x", known), [2.5 in known, False], x=halves)
+
+
+@pytest.mark.parametrize("dtype", [pl.Boolean, pl.String, pl.Date])
+@pytest.mark.parametrize("known", [[1], [1.5]])
+def test_what_is_no_number_is_not_looked_for_among_numbers(dtype: Any, known: list[Any]) -> None:
+    with pytest.raises(DataError, match=r"cannot be evaluated: .is_in. cannot check for"):
+        run({"c": checks.is_in("x", known)}, pl.DataFrame({"x": pl.Series([None], dtype=dtype)}), feature="f")
+
+
+@pytest.mark.parametrize(
+    ("texts", "moments"),
+    [
+        (("2026-01-01", "2026-03-31"), (dt.date(2026, 1, 1), dt.date(2026, 3, 31))),
+        (("2026-01-01", None), (dt.date(2026, 1, 1), None)),
+        ((None, "2026-03-31T09:30:00+02:00"), (None, dt.datetime(2026, 3, 31, 7, 30))),
+        (("2026-01-01T00:00", "2026-03-31"), (dt.datetime(2026, 1, 1), dt.datetime(2026, 3, 31))),
+    ],
+)
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Paris"])
+def test_text_is_an_instant_or_a_day_where_the_column_holds_those(texts: Any, moments: Any, zone: str | None) -> None:
+    days = [dt.datetime(2025, 12, 31, 22), dt.datetime(2026, 1, 1, 1), dt.datetime(2026, 3, 31, 7, 30, 1)]
+    frame = pl.DataFrame({"x": pl.Series([*days, dt.datetime(2026, 4, 1), None], dtype=pl.Datetime("us", zone))})
+    both = [run({"c": checks.between("x", *pair)}, frame, feature="f")[0].examples for pair in (texts, moments)]
+    assert both[0] == both[1]
+    assert 0 < len(both[0]) < 4
+    if known := [text for text in texts if text]:
+        same = [checks.is_in("x", known), checks.is_in("x", [moment for moment in moments if moment is not None])]
+        both = [run({"c": check}, frame, feature="f")[0].examples for check in same]
+        assert both[0] == both[1]
+
+
+def test_text_in_iso_8601_is_a_day_where_the_column_holds_days_and_text_where_it_holds_text() -> None:
+    days = [dt.date(2026, 1, 1), dt.date(2026, 4, 1), None]
+    for check in (checks.between("x", "2026-01-01", "2026-03-31"), checks.is_in("x", ["2026-01-01"])):
+        fails_where(check, [True, False, True], x=pl.Series(days))
+        fails_where(check, [True, False, True], x=pl.Series([str(day) if day else None for day in days]))
+
+
+def test_now_is_no_instant_for_a_check() -> None:
+    # It would be another definition each time.
+    assert hash_with(checks.between("x", "now")) == hash_with(checks.between("x", "now"))
+    assert checks.between("x", "now").expression.meta.root_names() == ["x"]
+
+
+def test_a_failing_row_begins_with_what_the_check_is_about() -> None:
+    (found,) = run({"c": checks.between("b", 0)}, pl.DataFrame({"a": [1], "b": [-1], "c": ["x"]}), feature="f")
+    assert list(found.examples[0]) == ["b", "a", "c"]
+
+
+def test_a_failing_row_is_short() -> None:
+    row = {
+        "id": 1,
+        "at": dt.datetime(2026, 1, 6, 12),
+        "seen": dt.datetime(2026, 1, 6, 12, tzinfo=dt.UTC),
+        "day": dt.date(2026, 1, 6),
+        "note": None,
+        "text": "x" * 1000,
+        "list": list(range(100)),
+        "n": 0.5,
+        "more": 1,
+    }
+    assert shown(row) == (
+        "id=1 at=2026-01-06T12:00:00 seen=2026-01-06T12:00:00Z day=2026-01-06 note=null "
+        f"text='{'x' * 36}... list=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11... n=0.5 ..."
+    )
+
+
 def test_texts_may_be_categories() -> None:
     for dtype in (pl.Categorical, pl.Enum(["a", "b", "c"])):
         column = pl.Series(["a", "b", None, "c"], dtype=dtype)
@@ -301,7 +384,10 @@ NONSENSE = "A check compares with finite numbers, text, dates and datetimes, not
     [
         (lambda: checks.not_null(), "A check is about one or more different columns, not []."),
         (lambda: checks.unique("a", "a"), "A check is about one or more different columns, not ['a', 'a']."),
-        (lambda: checks.unique(["a", "b"]), "A check is about columns by name, as in 'amount', not ['a', 'b']."),
+        (lambda: checks.unique(["a", "b"]), 'unique takes its columns one by one: write unique("a", "b").'),
+        (lambda: checks.not_null(("a",)), 'not_null takes its columns one by one: write not_null("a").'),
+        (lambda: checks.unique(["a"], "b"), "A check is about columns by name, as in 'amount', not ['a']."),
+        (lambda: checks.between(["a"], 1), "A check is about columns by name, as in 'amount', not ['a']."),
         (lambda: checks.not_null(""), "A check is about columns by name, as in 'amount', not ''."),
         (lambda: checks.between("a"), "between('a') has no bounds: write a lower one, an upper one, or both."),
         (lambda: checks.between("a", 2, 1), "Nothing is between 2 and 1: the lower bound comes first."),

@@ -81,9 +81,10 @@ def test_build_shows_what_happened_to_each_feature(cli: Cli) -> None:
     assert cells(lines[3])[:7] == ["prices", "built", "1.0.0", "2", "-", "full", "2"]
     assert lines[4] == "What is online holds as of 2026-01-10T00:00:00Z."
     assert lines[5] == "user_spend: everything is written, since nothing says what is there."
-    assert lines[6].startswith(
-        "user_spend: the check 'amount is small' failed for 1 of 3 rows (severity warn), such as {'user_id': 123"
-    )
+    assert lines[6:] == [
+        "user_spend: the check 'amount is small' failed for 1 of 3 rows (severity warn), such as",
+        "  amount=50.0 user_id=123 ts=2026-01-06T12:00:00",
+    ]
 
 
 def test_an_offline_build_needs_no_online_store_and_the_second_one_is_skipped(cli: Cli) -> None:
@@ -277,7 +278,7 @@ def test_a_failed_check_shows_counts_and_an_example_and_publishes_nothing(cli: C
     EVENTS.with_columns(-pl.col("amount")).write_parquet("events.parquet")
     answer = cli("build --features user_spend")
     assert (answer.code, answer.out) == (1, "")
-    assert "'amount is not negative': 3 of 3 rows, such as {'user_id': 123" in answer.err
+    assert "'amount is not negative': 3 of 3 rows, such as amount=-10.5 user_id=123 ts=2026" in answer.err
     assert "user_spend  not built" in cli("list").out
 
 

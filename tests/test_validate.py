@@ -71,8 +71,8 @@ def test_warnings_are_shown_and_neither_fail_nor_touch_a_store() -> None:
     assert cells(lines[2])[:4] == ["user_spend", "passed", "3", "2 passed, 1 failed"]
     assert cells(lines[3])[:4] == ["prices", "passed", "2", "1 passed"]
     assert lines[4:] == [
-        "user_spend: the check 'amount is small' failed for 1 of 3 rows (severity warn), such as "
-        "{'user_id': 123, 'ts': datetime.datetime(2026, 1, 6, 12, 0), 'amount': 50.0}"
+        "user_spend: the check 'amount is small' failed for 1 of 3 rows (severity warn), such as",
+        "  amount=50.0 user_id=123 ts=2026-01-06T12:00:00",
     ]
     assert sorted(path.name for path in Path().iterdir() if path.name != "__pycache__") == [
         *("definitions.py", "events.parquet", "prices.csv"),
@@ -88,8 +88,13 @@ def test_a_check_that_fails_is_exit_code_1_with_a_line_for_each(cli: Cli) -> Non
     assert cells(lines[3])[:2] == ["prices", "passed"]
     assert [line.partition(" rows (")[0] for line in lines[4:]] == [
         "user_spend: the check 'amount is there' failed for 2 of 3",
+        "  amount=null user_id=123 ts=2026-01-06T12:00:00",
+        "  amount=nan user_id=7 ts=2026-01-08T00:00:00",
         "user_spend: the check 'amount is sane' failed for 2 of 3",
+        "  amount=-1.0 user_id=123 ts=2026-01-05T09:00:00",
+        "  amount=nan user_id=7 ts=2026-01-08T00:00:00",
         "user_spend: the check 'amount is small' failed for 1 of 3",
+        "  amount=nan user_id=7 ts=2026-01-08T00:00:00",
     ]
     assert cli("validate --features prices").code == 0
 

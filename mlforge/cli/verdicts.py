@@ -18,14 +18,16 @@ def summary(checks: "Sequence[CheckResult]") -> str:
 
 
 def failures(feature: str, checks: "Sequence[CheckResult]") -> Iterator[str]:
-    """A line for each check that failed: how often, and some of the rows."""
+    """A line for each check that failed, and one for each of some of the rows."""
+    from mlforge.checks import shown
+
     for check in checks:
         if not check.passed:
-            examples = "; ".join(str(dict(example)) for example in check.examples)
             yield (
                 f"{feature}: the check {check.name!r} failed for {check.failed:,} of {check.rows:,} rows "
-                f"(severity {check.severity}), such as {examples}"
+                f"(severity {check.severity}), such as"
             )
+            yield from (f"  {shown(example)}" for example in check.examples)
 
 
 def plain(report: "BuildReport | ValidationReport") -> dict[str, Any]:
