@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import mlforge as mlf
-from mlforge import Definitions
+from mlforge import Definitions, checks
 from mlforge.build import BuildReport
 from mlforge.errors import CheckFailedError, DataError, DefinitionError
 from mlforge.store import LocalStore
@@ -162,6 +162,25 @@ def test_a_windowed_feature_has_exactly_its_columns(function: Any, says: str, pr
         project.windowed(EVENTS, function)
     assert says in str(caught.value)
     assert not project.built
+
+
+@pytest.mark.parametrize("late", [{}, {"available_at": "seen"}])
+def test_a_column_that_a_check_names_is_checked_and_not_stored(late: dict[str, str], project: Project) -> None:
+    last = mlf.Rolling(windows=["7d"], aggregations={"amount": ["sum", "last"]})
+    # Whatever it says breaks no tie, and no store has to be able to hold it.
+    events = pl.concat([EVENTS, EVENTS.with_columns(amount=pl.col("amount") / 2)]).with_columns(seen="ts")
+    frame = events if late else events.drop("seen")
+    project.windowed(frame, metrics=[last], **late)
+    before = project.rows
+    checked = frame.with_columns(id=timedelta(1) * pl.int_range(6, 0, -1), currency=pl.lit("EUR"))
+    conditions = {"once": checks.unique("id"), "known": checks.is_in("currency", ["EUR"])}
+    report = project.windowed(checked, metrics=[last], checks=conditions, **late)
+    assert [check.passed for check in report.checks] == [True, True]
+    assert project.rows.equals(before)
+    with pytest.raises(CheckFailedError, match="'once': 2 of 6 rows"):
+        project.windowed(checked.with_columns(id=pl.col("id").clip(timedelta(2))), checks=conditions, **late)
+    with pytest.raises(DefinitionError, match=r"column 'city' is not aggregated, .* name it in a check, or leave it"):
+        project.windowed(checked.with_columns(city=pl.lit("x")), checks=conditions, **late)
 
 
 def test_other_features_need_a_column_and_none_of_ours(project: Project) -> None:

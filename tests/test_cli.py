@@ -81,7 +81,7 @@ def test_build_shows_what_happened_to_each_feature(cli: Cli) -> None:
     assert cells(lines[3])[:7] == ["prices", "built", "1.0.0", "2", "-", "full", "2"]
     assert lines[4] == "What is online holds as of 2026-01-10T00:00:00Z."
     assert lines[5] == "user_spend: everything is written, since nothing says what is there."
-    assert lines[6:] == [
+    assert lines[6:8] == [
         "user_spend: the check 'amount is small' failed for 1 of 3 rows (severity warn), such as",
         "  amount=50.0 user_id=123 ts=2026-01-06T12:00:00",
     ]

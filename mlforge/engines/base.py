@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from mlforge.checks import CheckResult
+from mlforge.checks import CheckResult, columns_of
 from mlforge.duration import MICROSECONDS
 from mlforge.errors import DataError, DefinitionError
 from mlforge.features import RESERVED, Feature
@@ -40,14 +40,14 @@ def require_columns(feature: Feature, schema: pl.Schema) -> None:
 
     Raises:
         DefinitionError: A key, the timestamp or an aggregated column is missing, there is no feature column, a
-            windowed feature returns a column that has no value, or a name is reserved.
+            windowed feature returns a column that has no value and that no check names, or a name is reserved.
     """
     returned = f"the function returns {', '.join(map(repr, schema)) or 'no column'}"
     aggregated = list(dict.fromkeys(output.column for output in feature.outputs))
     roles = {
         "key column": feature.keys,
-        "timestamp": [feature.timestamp] if feature.timestamp else [],
-        "time of availability": [feature.available_at] if feature.available_at else [],
+        "timestamp": [] if feature.timestamp is None else [feature.timestamp],
+        "time of availability": [] if feature.available_at is None else [feature.available_at],
         "aggregated column": aggregated,
     }
     for role, names in roles.items():
@@ -55,15 +55,24 @@ def require_columns(feature: Feature, schema: pl.Schema) -> None:
             if name not in schema:
                 raise DefinitionError(f"Feature {feature.name!r}: the {role} {name!r} is missing; {returned}.")
     rest = [name for name in schema if name not in {*feature.keys, feature.timestamp, feature.available_at}]
-    if feature.metrics and (loose := sorted(set(rest) - set(aggregated))):
+    checked = {column for check in feature.checks.values() for column in columns_of(check)}
+    if loose := [name for name in sorted(only_checked(feature, schema)) if name not in checked]:
         raise DefinitionError(
             f"Feature {feature.name!r}: column {loose[0]!r} is not aggregated, so it has no value at an instant: "
-            f"aggregate it (for instance with 'last') or leave it out of what the function returns."
+            f"aggregate it (for instance with 'last'), name it in a check, or leave it out of what the function gives."
         )
     if not feature.metrics and not rest:
         raise DefinitionError(f"Feature {feature.name!r}: there is no feature column; {returned}.")
     if reserved := [name for name in schema if name.startswith(RESERVED)]:
         raise DefinitionError(f"Feature {feature.name!r}: {reserved[0]!r}: names with {RESERVED!r} are reserved.")
+
+
+def only_checked(feature: Feature, schema: pl.Schema) -> list[str]:
+    """The columns that a windowed feature returns for its checks alone: they have no value at an instant."""
+    if not feature.metrics:
+        return []
+    aggregated = [output.column for output in feature.outputs]
+    return [name for name in schema if name not in {*feature.keys, *times(feature), *aggregated}]
 
 
 def require_dtypes(feature: Feature, schema: pl.Schema) -> None:

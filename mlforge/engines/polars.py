@@ -61,7 +61,7 @@ def load(feature: Feature, source: Source, part: Span | None = None) -> Loaded:
         raise DataError(f"Feature {feature.name!r} has no data: the function returned no rows (source: {source!r}).")
     asked = frame if part is None else _within(frame, feature, part)
     results = checks.run(feature.checks, asked, feature=feature.name)
-    present = storable(frame, feature=feature.name)
+    present = storable(frame.drop(base.only_checked(feature, frame.schema)), feature=feature.name)
     base.require_dtypes(feature, present.schema)
     present = present.drop_nulls([*feature.keys, *base.times(feature)])
     left_out = len(frame) - len(present)
@@ -106,8 +106,11 @@ def _collected(feature: Feature, source: Source, frame: pl.LazyFrame, span: Span
 
 def _within(frame: Frame, feature: Feature, span: Span) -> Any:
     """The rows of a span: where the frame is lazy, Polars leaves out what files hold besides."""
-    dtype = frame.collect_schema().get(feature.timestamp or "")
-    return frame if dtype is None or feature.timestamp is None else frame.filter(span.holds(feature.timestamp, dtype))
+    timestamp = feature.timestamp
+    schema = frame.collect_schema()
+    if timestamp is None or timestamp not in schema:
+        return frame
+    return frame.filter(span.holds(timestamp, schema[timestamp]))
 
 
 def history(feature: Feature, events: pl.DataFrame) -> pl.DataFrame:
@@ -121,11 +124,7 @@ def history(feature: Feature, events: pl.DataFrame) -> pl.DataFrame:
     if feature.available_at is not None:
         events = _known_rows(feature, feature.timestamp, events, rest)
     # Of rows at the same instant the last holds; by value, since the order of a source does not survive a shuffle.
-    return (
-        events.select(*feature.index, *rest)
-        .sort(*feature.index, *rest)
-        .unique(feature.index, keep="last", maintain_order=True)
-    )
+    return _last(events.select(*feature.index, *rest).sort(*feature.index, *rest), feature.index)
 
 
 def _change_points(feature: Feature, timestamp: str, events: pl.DataFrame) -> pl.DataFrame:
@@ -145,10 +144,14 @@ def _change_points(feature: Feature, timestamp: str, events: pl.DataFrame) -> pl
 
 def _known_rows(feature: Feature, timestamp: str, rows: pl.DataFrame, rest: list[str]) -> pl.DataFrame:
     """The rows from when on they are known, without those that were older then than one that was known before."""
-    known = pl.max_horizontal(timestamp, feature.available_at)
-    ordered = rows.with_columns(known.alias(f"{RESERVED}known")).sort(
-        *feature.keys, f"{RESERVED}known", timestamp, *rest
-    )
+    known = f"{RESERVED}known"
+    from_then = pl.max_horizontal(timestamp, feature.available_at).alias(known)
+    ordered = rows.with_columns(from_then).sort(*feature.keys, known, timestamp, *rest)
     newest = pl.col(timestamp) == pl.col(timestamp).cum_max().over(feature.keys)
-    last = ordered.filter(newest).unique([*feature.keys, f"{RESERVED}known"], keep="last", maintain_order=True)
-    return last.with_columns(pl.col(f"{RESERVED}known").alias(timestamp))
+    return _last(ordered.filter(newest), [*feature.keys, known]).with_columns(pl.col(known).alias(timestamp))
+
+
+def _last(ordered: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    """Of rows that are sorted by some columns, of which none is null, the last one of each group of these."""
+    # By their neighbours: `unique` takes twice as long as the sort.
+    return ordered.filter(pl.any_horizontal(pl.col(name) != pl.col(name).shift(-1) for name in by).fill_null(True))
