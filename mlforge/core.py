@@ -267,7 +267,7 @@ class Definitions:
     def validate(self, features: Sequence[str] | None = None) -> list[ValidationReport]:
         """Runs the functions of features over their sources and the checks over what they return; asks no store.
 
-        A feature that cannot be run is a report with a problem. What its function itself raises passes through.
+        A feature that cannot be run, also where its function raises, is a report with a problem.
 
         Args:
             features: Names; all features by default.
@@ -479,6 +479,10 @@ class Definitions:
             DefinitionError: A feature reads one that the project does not have.
         """
         return self._project.in_order(features)
+
+    def misnamed(self) -> list[str]:
+        """What the `FeatureSet`s and `FeatureRef`s beside the Definitions name that does not exist, a line each."""
+        return self._project.misnamed()
 
     def require_online_store(self) -> OnlineStore:
         """The online store.

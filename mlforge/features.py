@@ -58,7 +58,7 @@ class Feature:
             raise self._error("a name is letters, digits and underscores, and begins with a letter")
         if not self.keys or len(set(self.keys)) < len(self.keys):
             raise self._error(f"keys names one or more different columns, not {list(self.keys)}")
-        for column in self.index:
+        for column in [*self.index, *([] if self.available_at is None else [self.available_at])]:
             if not isinstance(column, str) or not column or column.startswith(RESERVED):
                 raise self._error(f"{column!r} is no column name (one that begins with {RESERVED!r} is reserved)")
         if isinstance(self.source, Feature) and self.source.metrics:
@@ -84,8 +84,14 @@ class Feature:
                 raise DefinitionError(f"Feature {self.name!r}: max_age: {error}") from None
             if self.metrics or self.timestamp is None:
                 raise self._error("max_age is about rows with a timestamp and no metrics: windows end by themselves")
-        if self.available_at in self.index or (self.available_at and (self.timestamp is None or self.max_age)):
-            raise self._error("available_at is another column beside a timestamp, without max_age")
+        if self.available_at is not None:
+            if self.timestamp is None:
+                raise self._error("available_at is about when events are known: say timestamp=..., when they happen")
+            if self.available_at in self.index:
+                what = "the timestamp" if self.available_at == self.timestamp else "a key"
+                raise self._error(f"available_at names {what}, {self.available_at!r}: it is a column of its own")
+            if self.max_age is not None:
+                raise self._error("max_age and available_at cannot be together yet: leave one of them out")
         names = [*self.index, *(o.name for o in self.outputs)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise self._error(f"the column {twice[0]!r} would be there twice")
@@ -139,7 +145,7 @@ def feature(
             row. Online that is so as of the last sync.
         available_at: The column of the times from which on an event is known, where that is later than it happened:
             an event counts once both have passed, so that late data cannot leak into training sets. It is no
-            feature column itself.
+            feature column itself, and cannot be together with `max_age` yet.
         checks: Conditions by name, as expressions that hold for every row the function returns, or `mlf.Check`s.
         description: The function's docstring by default.
         tags: For people, to search by.

@@ -1,8 +1,9 @@
-"""Modules: which ones are a project's own, and which of these a function imports itself."""
+"""Modules: which ones are a project's own, which of these a function imports itself, where an error is from."""
 
 import dis
 import importlib.util
 import os
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -11,6 +12,7 @@ from typing import Any
 # Where what is installed lies, but for what is installed as editable: that is in the works, as a project is.
 _INSTALLED = {"site-packages", "dist-packages"}
 _STANDARD = Path(os.__file__).parent
+_MLFORGE = Path(__file__).parent
 
 
 def is_own(module: Mapping[str, Any], home: Mapping[str, Any]) -> bool:
@@ -34,8 +36,7 @@ def is_own(module: Mapping[str, Any], home: Mapping[str, Any]) -> bool:
         return package == "__main__"
     if package == (home.get("__name__") or "").partition(".")[0]:
         return True
-    path = Path(place)
-    return _INSTALLED.isdisjoint(path.parts) and not path.is_relative_to(_STANDARD)
+    return not _is_library(place)
 
 
 def imported(code: CodeType, home: dict[str, Any]) -> dict[str, ModuleType]:
@@ -60,6 +61,19 @@ def imported(code: CodeType, home: dict[str, Any]) -> dict[str, ModuleType]:
         if isinstance(constant, CodeType):
             found |= imported(constant, home)
     return found
+
+
+def origin(error: BaseException) -> str:
+    """The last place in the project's own code that an error came through, as the end of a line; else empty."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not _is_library(frame.filename) and not Path(frame.filename).is_relative_to(_MLFORGE):
+            return f" ({frame.filename!r}, line {frame.lineno})"
+    return ""
+
+
+def _is_library(file: str) -> bool:
+    path = Path(file)
+    return not _INSTALLED.isdisjoint(path.parts) or path.is_relative_to(_STANDARD)
 
 
 def _is_own_by_name(name: str, home: dict[str, Any]) -> bool:

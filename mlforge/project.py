@@ -7,7 +7,7 @@ from typing import Any
 from mlforge.errors import DefinitionError, RequestError, did_you_mean
 from mlforge.features import Feature
 from mlforge.lineage import in_order
-from mlforge.references import FeatureRef, FeatureSelection, FeatureSet, references
+from mlforge.references import FeatureRef, FeatureSelection, FeatureSet, misnamed, references
 
 
 class Project:
@@ -95,6 +95,10 @@ class Project:
         named = [value for _, value in self._top_level() if isinstance(value, FeatureSet | FeatureRef)]
         refs = [ref for value in named for ref in references([value])]
         return {ref.version for ref in refs if ref.name == name and ref.version is not None}
+
+    def misnamed(self) -> list[str]:
+        """What a `FeatureSet` or a `FeatureRef` names where the project is defined that does not exist, a line each."""
+        return misnamed((value for _, value in self._top_level()), self.features)
 
     def _of_name(self, name: str, known: Mapping[str, Feature]) -> Feature:
         if not isinstance(name, str):

@@ -95,6 +95,31 @@ def references(selection: FeatureSelection) -> list[FeatureRef]:
     return list(found.values())
 
 
+def misnamed(values: Iterable[object], known: Mapping[str, Feature]) -> list[str]:
+    """What sets and references name that does not exist, a line each.
+
+    Columns are looked for in features with windows: of others only a build tells.
+
+    Args:
+        values: Sets and references, maybe among other things.
+        known: The project's features by name.
+    """
+    problems: list[str] = []
+    for value in values:
+        if isinstance(value, FeatureSet | FeatureRef):
+            what = f"{type(value).__name__} {value.name!r}"
+            for one in references([value]):
+                if one.name not in known:
+                    problems.append(f"{what}: there is no feature {one.name!r}{did_you_mean(one.name, known)}")
+                elif columns := [output.name for output in known[one.name].outputs]:
+                    wrong = [column for column in one.columns or () if column not in columns]
+                    problems += [
+                        f"{what}: feature {one.name!r} has no column {column!r}{did_you_mean(column, columns)}"
+                        for column in wrong
+                    ]
+    return list(dict.fromkeys(problems))
+
+
 def selected(feature_name: str, schema: Schema, columns: Sequence[str] | None) -> Schema:
     """The columns that are asked for; None: all.
 

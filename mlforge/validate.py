@@ -8,8 +8,9 @@ import polars as pl
 
 from mlforge.checks import CheckResult
 from mlforge.engines.polars import compute, history, load
-from mlforge.errors import MlforgeError
+from mlforge.errors import MlforgeError, one_line
 from mlforge.features import Feature
+from mlforge.modules import origin
 from mlforge.source import Source
 
 
@@ -43,16 +44,19 @@ def validate(feature: Feature) -> ValidationReport:
     """Runs a feature's function over its source and its checks over the result; asks no store, computes no windows.
 
     What else a build would refuse (a missing file, columns and dtypes that do not fit, two rows for one entity of a
-    snapshot) is the report's problem. What the function itself raises passes through.
+    snapshot) and what the function itself raises is the report's problem.
     """
     began = time.perf_counter()
     try:
         loaded = load(feature, _source(feature))
         # Windows tell from no rows at all whether the dtypes fit.
         history(feature, loaded.events.clear() if feature.timestamp else loaded.events)
-    except (MlforgeError, pl.exceptions.PolarsError) as error:
-        problem = str(error).strip().partition("\n")[0]
-        return ValidationReport(feature=feature.name, problem=problem, seconds=time.perf_counter() - began)
+    except MlforgeError as error:
+        return _cannot_be_run(feature, str(error), began)
+    except Exception as error:  # noqa: BLE001
+        # The function is the user's, and may raise anything.
+        what = f"{type(error).__name__}: {one_line(error)}".removesuffix(": ")
+        return _cannot_be_run(feature, f"{what}{origin(error)}", began)
     return ValidationReport(
         feature=feature.name,
         rows=len(loaded.events) + loaded.left_out,
@@ -60,6 +64,10 @@ def validate(feature: Feature) -> ValidationReport:
         checks=loaded.checks,
         seconds=time.perf_counter() - began,
     )
+
+
+def _cannot_be_run(feature: Feature, problem: str, began: float) -> ValidationReport:
+    return ValidationReport(feature=feature.name, problem=problem, seconds=time.perf_counter() - began)
 
 
 class _Fresh(Source):

@@ -1,6 +1,7 @@
 """Events that become known later than they happen count from then on, and leave by when they happened."""
 
 import datetime as dt
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -160,11 +161,20 @@ def test_of_rows_with_a_timestamp_a_late_older_one_never_becomes_the_newest(
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"timestamp": None}, {"max_age": "1d"}, {"available_at": "ts"}, {"available_at": "user"}]
+    ("arguments", "says"),
+    [
+        ({"timestamp": None}, "available_at is about when events are known: say timestamp=..., when they happen"),
+        ({"max_age": "1d"}, "max_age and available_at cannot be together yet: leave one of them out"),
+        ({"available_at": "ts"}, "available_at names the timestamp, 'ts': it is a column of its own"),
+        ({"available_at": "user"}, "available_at names a key, 'user': it is a column of its own"),
+        ({"available_at": ""}, "'' is no column name"),
+        ({"available_at": 3}, "3 is no column name"),
+        ({"available_at": "mlforge_x"}, "'mlforge_x' is no column name (one that begins with 'mlforge_' is reserved)"),
+    ],
 )
-def test_a_time_of_availability_that_means_nothing_is_refused(arguments: dict[str, Any]) -> None:
+def test_a_time_of_availability_that_means_nothing_is_refused(arguments: dict[str, Any], says: str) -> None:
     options = {"keys": ["user"], "source": "x.parquet", "timestamp": "ts", "available_at": "seen", "name": "shop"}
-    with pytest.raises(DefinitionError, match="available_at is another column beside a timestamp"):
+    with pytest.raises(DefinitionError, match=re.escape(f"Feature 'shop': {says}")):
         mlf.feature(**options | arguments)(lambda df: df)
 
 

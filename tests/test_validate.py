@@ -144,13 +144,61 @@ def test_names_are_checked_before_anything_is_run(cli: Cli) -> None:
     assert answer.err == "mlforge: There is no feature 'price'; did you mean 'prices'?\n"
 
 
-def test_what_a_function_raises_keeps_its_traceback_after_what_was_found_before() -> None:
+def test_what_a_function_raises_is_a_line_with_its_place_and_the_others_are_still_validated() -> None:
     write_project(body="{}['gone']")
-    ended = process("validate", "--features", "prices,user_spend")
-    assert ended.returncode == 1
-    assert cells(ended.stdout.splitlines()[2])[:2] == ["prices", "passed"]
-    assert 'definitions.py", line' in ended.stderr
-    assert "KeyError: 'gone'\nThis happened while running feature 'user_spend'" in ended.stderr
+    line = Path("definitions.py").read_text().splitlines().index("    {}['gone']") + 1
+    problem = f"KeyError: 'gone' ({str(Path.cwd() / 'definitions.py')!r}, line {line})"
+    ended = process("validate")
+    assert (ended.returncode, ended.stderr) == (1, "")
+    lines = ended.stdout.splitlines()
+    assert [cells(line)[:2] for line in lines[2:4]] == [["user_spend", "cannot be run"], ["prices", "passed"]]
+    assert lines[4:] == [f"user_spend: cannot be run: {problem}"]
+    ended = process("validate", "--json")
+    assert (ended.returncode, ended.stderr) == (1, "")
+    spend, prices = json.loads(ended.stdout)
+    assert (spend["passed"], spend["problem"], prices["passed"]) == (False, problem, True)
+
+
+@pytest.mark.parametrize(
+    ("raises", "problem"),
+    [
+        (ValueError(), "ValueError"),
+        (ValueError("one\ntwo"), "ValueError: one"),
+        (mlf.DataError("no rates for today"), "no rates for today"),
+    ],
+)
+def test_a_problem_is_one_line_whatever_is_raised(raises: Exception, problem: str) -> None:
+    def broken(df: pl.LazyFrame) -> pl.LazyFrame:
+        raise raises
+
+    @mlf.feature(keys=["user_id"], source=mlf.feature(keys=["user_id"], source="events.parquet")(broken))
+    def reads(df: pl.LazyFrame) -> pl.LazyFrame:
+        return df
+
+    line = broken.__code__.co_firstlineno + 1
+    place = "" if isinstance(raises, mlf.MlforgeError) else f" ({__file__!r}, line {line})"
+    (report,) = Definitions("shop", features=[reads], store=LocalStore("store")).validate()
+    assert report.problem == problem + place
+
+
+def test_what_sets_name_that_does_not_exist_is_a_line_each(cli: Cli) -> None:
+    text = Path("definitions.py").read_text()
+    Path("definitions.py").write_text(
+        f"""{text}
+good = mlf.FeatureSet("good", ["user_spend:amount__sum__7d", "user_spend", prices, "prices:whatever"])
+typos = mlf.FeatureSet("typos", ["user_spent", "prices", mlf.FeatureSet("inner", ["user_spend:amount__sum__8d"])])
+one = mlf.FeatureRef("price")
+"""
+    )
+    answer = cli("validate --json")
+    assert (answer.code, [report["passed"] for report in json.loads(answer.out)]) == (1, [True, True])
+    assert answer.err.splitlines() == [
+        "mlforge: FeatureSet 'typos': there is no feature 'user_spent'; did you mean 'user_spend'?",
+        "mlforge: FeatureSet 'typos': feature 'user_spend' has no column 'amount__sum__8d'; did you mean "
+        "'amount__sum__7d'?",
+        "mlforge: FeatureRef 'price': there is no feature 'price'; did you mean 'prices'?",
+    ]
+    assert cli("validate --features prices").code == 0
 
 
 def test_what_the_users_code_prints_does_not_end_up_in_the_json(cli: Cli) -> None:
@@ -205,8 +253,9 @@ def test_what_polars_says_inside_a_function_is_a_problem_in_one_line() -> None:
 
     (report,) = Definitions("shop", features=[eager], store=LocalStore("store")).validate()
     assert (report.passed, report.rows, report.problem.partition(";")[0]) == (
-        *(False, 0, 'unable to find column "gone"'),
+        *(False, 0, 'ColumnNotFoundError: unable to find column "gone"'),
     )
+    assert report.problem.endswith(f" ({__file__!r}, line {eager.function.__code__.co_firstlineno + 2})")
 
 
 def test_no_windows_are_computed() -> None:

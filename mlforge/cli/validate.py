@@ -22,8 +22,10 @@ def register(app: App) -> None:
 def validate(*, features: list[str] | None = None, definitions: str | None = None, json: bool = False) -> int:
     """Run the functions and checks of features on their sources; the exit code is 1 where one fails.
 
-    No window is computed, and no store is asked or written. A feature that cannot be run is reported, and the others
-    are still validated. A check of severity warn that fails is shown, and leaves the exit code at 0.
+    No window is computed, and no store is asked or written. A feature that cannot be run is reported, with what its
+    function raises and where, and the others are still validated. A check of severity warn that fails is shown, and
+    leaves the exit code at 0. Without --features, what a FeatureSet or a FeatureRef beside the Definitions names that
+    does not exist is reported as well.
 
     Args:
         features: Which features, separated by commas or given several times; all by default.
@@ -36,15 +38,21 @@ def validate(*, features: list[str] | None = None, definitions: str | None = Non
 
         defs = loader.find(definitions)
         chosen = [defs.feature(name) for name in output.names(features) or defs.features]
+    if not chosen and not json:
+        output.write("There are no features.")
     reports: list[ValidationReport] = []
     try:
         for number, feature in enumerate(chosen, start=1):
             with output.working(f"validating {feature.name} ({number} of {len(chosen)})"):
                 reports += defs.validate([feature.name])
     finally:
-        # Where a function raises, what was found before is shown.
+        # Whoever interrupts it is shown what was found before.
         _render(reports, json=json)
-    return int(not all(report.passed for report in reports))
+    # A set is of the whole project.
+    lines = [] if features else defs.misnamed()
+    for line in lines:
+        output.complain(line)
+    return int(bool(lines) or not all(report.passed for report in reports))
 
 
 def _render(reports: "list[ValidationReport]", *, json: bool) -> None:
@@ -52,8 +60,6 @@ def _render(reports: "list[ValidationReport]", *, json: bool) -> None:
         output.write_json([verdicts.plain(report) | {"passed": report.passed} for report in reports])
     elif reports:
         _table(reports)
-    else:
-        output.write("There are no features.")
 
 
 def _table(reports: "list[ValidationReport]") -> None:
