@@ -1,18 +1,23 @@
 """Features: what is computed, from what, for which entities."""
 
+import functools
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import polars as pl
 
 from mlforge.checks import Check
 from mlforge.duration import microseconds
-from mlforge.errors import DefinitionError
+from mlforge.errors import DefinitionError, did_you_mean
 from mlforge.metrics import Output, Rolling
 from mlforge.source import Source, as_source
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Frame = pl.LazyFrame | pl.DataFrame
 Transform = Callable[[pl.LazyFrame], Frame]
 # Columns of mlforge's own in the stored tables begin like this.
@@ -114,6 +119,26 @@ class Feature:
         return DefinitionError(f"Feature {self.name!r}: {what}.")
 
 
+def _called_right(function: Callable[P, R]) -> Callable[P, R]:
+    """Makes a call with other arguments than these an error in one line, as every mistake in a definition is."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **named: P.kwargs) -> R:
+        if len(args) > 0:
+            raise DefinitionError("Write @mlf.feature(keys=[...], source=...): a feature has at least these two.")
+        for name in named:
+            if name not in signature.parameters:
+                raise DefinitionError(f"@mlf.feature has no {name!r}{did_you_mean(name, signature.parameters)}")
+        for name, parameter in signature.parameters.items():
+            if parameter.default is parameter.empty and name not in named:
+                raise DefinitionError(f"@mlf.feature needs {name}: write @mlf.feature(keys=[...], source=...).")
+        return function(*args, **named)
+
+    return call
+
+
+@_called_right
 def feature(
     *,
     keys: Sequence[str],

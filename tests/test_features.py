@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 import mlforge as mlf
+from command_line import Cli
 from mlforge import Definitions
 from mlforge.errors import DefinitionError, MlforgeError, RequestError
 from mlforge.store import LocalStore
@@ -136,6 +137,34 @@ def test_what_no_rolling_can_be_is_refused(arguments: dict[str, Any], says: str)
 def test_only_a_function_can_be_a_feature(thing: Any) -> None:
     with pytest.raises(DefinitionError, match=r"@mlf\.feature goes on a function, not on"):
         mlf.feature(**WINDOWED)(thing)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: mlf.feature(spend), "Write @mlf.feature(keys=[...], source=...): a feature has at least these two."),
+        (lambda: mlf.feature("user_id", source="x"), "Write @mlf.feature(keys=[...], source=...): a feature has at"),
+        (lambda: mlf.feature(), "@mlf.feature needs keys: write @mlf.feature(keys=[...], source=...)."),
+        (lambda: mlf.feature(keys=["a"]), "@mlf.feature needs source: write @mlf.feature(keys=[...], source=...)."),
+        (lambda: mlf.feature(keys=["a"], sorce="x"), "@mlf.feature has no 'sorce'; did you mean 'source'?"),
+        (lambda: define(metric=[SUM]), "@mlf.feature has no 'metric'; did you mean 'metrics'?"),
+    ],
+)
+def test_a_decorator_that_is_called_with_something_else_says_what_it_takes(make: Any, says: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        make()
+    assert str(caught.value).startswith(says)
+
+
+def test_a_decorator_without_parentheses_is_one_line_of_the_command_line(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "definitions.py"
+    file.write_text("import mlforge as mlf\n@mlf.feature\ndef f(df):\n    return df\n")
+    answer = cli(f"list --definitions {file}")
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err == (
+        "mlforge: Write @mlf.feature(keys=[...], source=...): a feature has at least these two. "
+        f"This happened while loading {str(file)!r}, line 2.\n"
+    )
 
 
 def test_a_feature_cannot_be_decorated_again() -> None:
