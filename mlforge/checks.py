@@ -192,7 +192,7 @@ class CheckResult:
         severity: Whether failing keeps the build from being published.
         rows: How many rows were looked at.
         failed: How many of them failed.
-        examples: Up to 5 of those.
+        examples: Up to 5 of those; the columns that the check names come first.
     """
 
     name: str
