@@ -10,10 +10,12 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from decimal import Decimal
+from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import PurePath
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 from polars.datatypes import DataTypeClass
@@ -24,8 +26,8 @@ from mlforge.windows import ALGORITHM
 
 # Values whose repr says all there is, and says the same in every process.
 _PLAIN = (
-    *(str, int, float, complex, bool, bytes, type(None), Decimal, PurePath, re.Pattern, range),
-    *(dt.date, dt.time, dt.timedelta, dt.timezone, pl.DataType, DataTypeClass),
+    *(str, int, float, complex, bool, bytes, type(None), Decimal, Fraction, PurePath, re.Pattern, range),
+    *(dt.date, dt.time, dt.timedelta, dt.timezone, ZoneInfo, pl.DataType, DataTypeClass),
 )
 
 
@@ -103,7 +105,7 @@ def _value(value: Any, home: Mapping[str, Any], seen: set[Any]) -> Any:
         return _code(value.function, seen)
     if isinstance(value, _PLAIN):
         return repr(value)
-    if isinstance(value, dict):
+    if isinstance(value, dict | MappingProxyType):
         return [[_value(key, home, seen), _value(item, home, seen)] for key, item in value.items()]
     if isinstance(value, list | tuple):
         return [type(value).__name__, *(_value(item, home, seen) for item in value)]

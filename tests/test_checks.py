@@ -103,6 +103,12 @@ def test_every_failed_check_is_named_with_its_counts_and_an_example() -> None:
     )
 
 
+def test_large_counts_are_readable() -> None:
+    found = run({"up": Check(pl.col("n") > 1_740)}, pl.DataFrame({"n": range(50_005)}), feature="f")
+    with pytest.raises(CheckFailedError, match="'up': 1,741 of 50,005 rows, such as n=0"):
+        require(found, feature="f")
+
+
 def test_warnings_and_passed_checks_require_nothing() -> None:
     found = run({"up": Check(pl.col("a") > 0, "warn"), "all": Check(pl.col("a") > -9)}, FRAME, feature="f")
     require(found, feature="f")

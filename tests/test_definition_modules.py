@@ -198,7 +198,10 @@ def test_modules_that_import_each_other_end(tmp_path: Path) -> None:
 
 
 WRITTEN = """
+import fractions
 import functools
+import types
+import zoneinfo
 from dataclasses import dataclass
 
 def inner(column):
@@ -241,6 +244,9 @@ RATES = Rates()
 METHOD = Rates().method
 PART = functools.partial(inner, column=9)
 NAMES = {"a": [inner]}
+FROZEN = types.MappingProxyType({"a1": 1})
+ZONE = zoneinfo.ZoneInfo("Etc/GMT-1")
+PART_OF = fractions.Fraction(1, 3)
 """
 
 
@@ -254,6 +260,9 @@ NAMES = {"a": [inner]}
         ("PART", ["column=9", "column + 1"]),
         ("NAMES", ['"a"', "column + 1"]),
         ("SLOTS", ["Slots(8)"]),
+        ("FROZEN", ['"a1"']),
+        ("ZONE", ["GMT-1"]),
+        ("PART_OF", ["(1, 3)"]),
         ("twice", ["head(7)"]),
     ],
 )
