@@ -5,8 +5,6 @@ import importlib.util
 import sys
 import tomllib
 import traceback
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,9 +15,9 @@ from mlforge.errors import DefinitionError, MlforgeError, RequestError, did_you_
 DEFAULT = "definitions.py"
 _WRITE = "defs = mlf.Definitions(...)"
 
-# What the last load made importable: its folder, and the modules that it brought in from there.
+# What the last load made importable, and the modules that there were before.
 _folders: list[str] = []
-_modules: set[str] = set()
+_before: set[str] = set()
 
 
 def find(path: str | None = None) -> Definitions:
@@ -119,10 +117,10 @@ def _run(file: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise DefinitionError(f"{str(file)!r} is no Python file.")
     module = importlib.util.module_from_spec(spec)
+    _make_importable(file.parent)
+    sys.modules[name] = module
     try:
-        with _importable(file.parent):
-            sys.modules[name] = module
-            spec.loader.exec_module(module)
+        spec.loader.exec_module(module)
     except BaseException as error:
         _forget()
         error.add_note(f"This happened while loading {str(file)!r}{_line(error, file)}.")
@@ -130,29 +128,26 @@ def _run(file: Path) -> ModuleType:
     return module
 
 
-@contextmanager
-def _importable(folder: Path) -> Generator[None]:
-    """Puts a folder first on the path, and remembers what came from it."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(folder))
+def _make_importable(folder: Path) -> None:
+    """Puts a folder first on the path."""
+    _before.update(sys.modules)
     _folders.append(str(folder))
+    sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        new = {name.partition(".")[0] for name in set(sys.modules) - before} - before
-        own = {top for top in new if importlib.machinery.PathFinder.find_spec(top, [str(folder)]) is not None}
-        _modules.update(name for name in sys.modules if name.partition(".")[0] in own)
-        _modules.update(name for name in new if name.startswith("mlforge_definitions_"))
 
 
 def _forget() -> None:
-    for name in _modules:
-        sys.modules.pop(name, None)
+    """Takes the folder away, with the modules that came from it, also those that functions have imported since."""
+    new = {name.partition(".")[0] for name in set(sys.modules) - _before} - _before if _folders else set()
+    own = {top for top in new if importlib.machinery.PathFinder.find_spec(top, _folders) is not None}
+    own |= {name for name in new if name.startswith("mlforge_definitions_")}
+    for name in list(sys.modules):
+        if name.partition(".")[0] in own:
+            del sys.modules[name]
     for folder in _folders:
         if folder in sys.path:
             sys.path.remove(folder)
-    _modules.clear()
+    _before.clear()
     _folders.clear()
 
 

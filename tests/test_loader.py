@@ -2,6 +2,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from mlforge import loader
@@ -160,6 +161,17 @@ def test_projects_with_modules_of_the_same_names_do_not_mix() -> None:
     first, second = loader.find("one/definitions.py"), loader.find("two/definitions.py")
     assert (list(first.features), list(second.features)) == (["one"], ["two"])
     assert [path for path in sys.path if path.endswith("/one")] == []
+
+
+def test_nor_do_modules_that_functions_import() -> None:
+    for number in (1, 2):
+        write(f"{number}/shared.py", f"NUMBER = {number}")
+        text = "    from shared import NUMBER\n    return df.head(NUMBER)\ndefs = mlf.Definitions('x')"
+        write(f"{number}/definitions.py", FEATURE.format(name="first").replace("    return df\n", text))
+    frame = pl.LazyFrame({"user_id": [1, 2, 3]})
+    for number in (1, 2, 1):
+        found = loader.find(f"{number}/definitions.py").feature("first")
+        assert len(found(frame).lazy().collect()) == number
 
 
 def test_a_file_is_run_anew_each_time() -> None:
