@@ -84,7 +84,9 @@ def _code(function: Any, seen: set[Any]) -> list[Any]:
     found = {**{name: home[name] for name in names if name in home}, **imported(function.__code__, home), **closed}
     named = [[name, _named(found[name], names, home, seen)] for name in sorted(found)]
     defaults = [_value(value, home, seen) for value in (function.__defaults__, function.__kwdefaults__)]
-    return [code, defaults, [pair for pair in named if pair[1] is not None]]
+    # What a decorator of another module wraps counts, whatever that module takes for its own.
+    wrapped = [] if getattr(inner, "__globals__", home) is home else [_code(vars(function)["__wrapped__"], seen)]
+    return [code, defaults, [pair for pair in named if pair[1] is not None], *wrapped]
 
 
 def _named(value: Any, names: frozenset[str], home: Mapping[str, Any], seen: set[Any]) -> Any:

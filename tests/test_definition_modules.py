@@ -288,6 +288,26 @@ def test_a_decorator_of_another_module_counts(tmp_path: Path) -> None:
     assert first == hash_of(tmp_path, files(WRITTEN)) != hash_of(tmp_path, files(WRITTEN.replace("head(7)", "head(8)")))
 
 
+def test_what_is_decorated_counts_whatever_the_decorator_takes_for_its_own(tmp_path: Path) -> None:
+    # The features are installed, and their decorator is in the works.
+    def files(rows: int) -> dict[str, str]:
+        feature = f"@mlf.feature(keys=['k'], source='x')\n@twice\ndef spend(df):\n    return df.head({rows})"
+        return {
+            "definitions.py": WRITTEN + "def feature():\n    from pack import spend\n    return spend\n",
+            "site-packages/pack.py": f"import mlforge as mlf\nfrom definitions import twice\n{feature}",
+        }
+
+    hashes = []
+    for rows in (1, 1, 2):
+        folder = tmp_path / str(len(hashes))
+        for name, text in files(rows).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        with importable(folder), importable(folder / "site-packages"):
+            hashes.append(definition_hash(importlib.import_module("definitions").feature()))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
 def test_what_cannot_be_imported_is_left_to_the_function(tmp_path: Path) -> None:
     names = {"imports": "", "call": "scale", "local": "from missing import scale"}
     assert hash_of(tmp_path, {"definitions.py": DEFINITIONS.format(**names)})
