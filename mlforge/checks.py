@@ -336,5 +336,5 @@ def _verdict(name: str, check: Check, frame: pl.DataFrame, feature: str) -> Chec
         rows=len(frame),
         failed=len(failing),
         # What the check is about comes first.
-        examples=failing.head(EXAMPLES).select(*named, pl.exclude(named)).to_dicts(),
+        examples=[{**{column: row[column] for column in named}, **row} for row in failing.head(EXAMPLES).to_dicts()],
     )
