@@ -171,14 +171,16 @@ def test_a_problem_is_one_line_whatever_is_raised(raises: Exception, problem: st
     def broken(df: pl.LazyFrame) -> pl.LazyFrame:
         raise raises
 
-    @mlf.feature(keys=["user_id"], source=mlf.feature(keys=["user_id"], source="events.parquet")(broken))
+    read = mlf.feature(keys=["user_id"], source="events.parquet")(broken)
+
+    @mlf.feature(keys=["user_id"], source=read)
     def reads(df: pl.LazyFrame) -> pl.LazyFrame:
         return df
 
     line = broken.__code__.co_firstlineno + 1
     place = "" if isinstance(raises, mlf.MlforgeError) else f" ({__file__!r}, line {line})"
-    (report,) = Definitions("shop", features=[reads], store=LocalStore("store")).validate()
-    assert report.problem == problem + place
+    reports = Definitions("shop", features=[read, reads], store=LocalStore("store")).validate()
+    assert [report.problem for report in reports] == [problem + place] * 2
 
 
 def test_what_sets_name_that_does_not_exist_is_a_line_each(cli: Cli) -> None:
