@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -108,7 +108,7 @@ def explain(
     entity = {name: key_text(entity_keys[name]) for name in feature.keys}
     snapshot = store.open(feature.name)
     stored = Stored() if snapshot is None else _stored(snapshot, entity, at)
-    loaded = load(replace(feature, checks={}), source_of(feature, store)).events
+    loaded = load(feature, source_of(feature, store), checked=False).events
     rows = loaded.filter(_is(entity, loaded.schema))
     recomputed = recompute(feature, rows, at)
     differing = [] if snapshot is None else _differing(stored.values, recomputed.values)

@@ -304,6 +304,20 @@ def test_what_a_check_refuses_is_explained() -> None:
     assert found.recomputed.values == {"x": 1.0}
 
 
+def test_columns_that_are_there_for_checks_alone_are_no_part_of_an_explanation() -> None:
+    frame = pl.DataFrame({"k": ["a"], "ts": [datetime(2026, 1, 1)], "x": [1.0], "id": [7]})
+    made = feature(
+        frame,
+        timestamp="ts",
+        metrics=[mlf.Rolling(windows=["7d"], aggregations={"x": ["sum"]})],
+        checks={"once": pl.col("id").is_unique(), "none": pl.col("id") < 0},
+    )
+    defs = Definitions(features=[made], store=LocalStore("own"))
+    found = defs.explain(made.name, {"k": "a"}, at="2026-01-02")
+    assert found.recomputed.values == {"x__sum__7d": 1.0}
+    assert found.recomputed.rows.columns == ["k", "ts", "x"]
+
+
 def test_a_feature_that_is_read_and_out_of_date_is_named() -> None:
     def write(value: float) -> None:
         pl.DataFrame({"k": ["a"], "t": [datetime(2026, 1, 1)], "x": [value]}).write_parquet("rows.parquet")

@@ -53,14 +53,14 @@ def compute(feature: Feature, source: Source, part: Span | None = None) -> Compu
     return Computed(rows=rows, left_out=loaded.left_out, checks=loaded.checks)
 
 
-def load(feature: Feature, source: Source, part: Span | None = None) -> Loaded:
-    """The first half of `compute`: the function, the checks, and the events in the form in which they count."""
+def load(feature: Feature, source: Source, part: Span | None = None, *, checked: bool = True) -> Loaded:
+    """The first half of `compute`: the function, the checks unless they are not asked for, the events as they count."""
     frame = _run(feature, source, None if part is None else needed(feature, part))
     base.require_columns(feature, frame.schema)
     if frame.is_empty() and part is None:
         raise DataError(f"Feature {feature.name!r} has no data: the function returned no rows (source: {source!r}).")
     asked = frame if part is None else _within(frame, feature, part)
-    results = checks.run(feature.checks, asked, feature=feature.name)
+    results = checks.run(feature.checks, asked, feature=feature.name) if checked else []
     present = storable(frame.drop(base.only_checked(feature, frame.schema)), feature=feature.name)
     base.require_dtypes(feature, present.schema)
     present = present.drop_nulls([*feature.keys, *base.times(feature)])
