@@ -7,8 +7,6 @@ from typing import Literal
 
 import polars as pl
 
-from mlforge import checks
-from mlforge.checks import CheckResult
 from mlforge.definition import definition_hash
 from mlforge.duration import microseconds
 from mlforge.engines.base import Computed
@@ -23,6 +21,7 @@ from mlforge.store.base import ConflictError, Store
 from mlforge.store.record import BuildRecord
 from mlforge.store.snapshot import Snapshot
 from mlforge.sync import SyncReport
+from mlforge.verdicts import CheckResult, require
 
 Outcome = Literal["built", "unchanged", "skipped", "rolled back", "outdated"]
 ATTEMPTS = 5
@@ -95,7 +94,7 @@ def build(feature: Feature, store: Store, wanted: Wanted = ALL, *, force: bool =
             if chosen.events and current is not None and dict(computed.rows.schema) != dict(current.schema):
                 chosen = Part(reason="its columns have changed")
                 computed = compute(feature, source)
-            checks.require(computed.checks, feature=feature.name)
+            require(computed.checks, feature=feature.name)
             unforced = current if not chosen.events and not force else None
             if unforced is not None and was_left(unforced, store, definition, computed):
                 return _report(feature, "rolled back", unforced, began, computed)

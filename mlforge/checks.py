@@ -1,4 +1,4 @@
-"""Checks: named Polars expressions that data has to satisfy, some of them ready-made, and their verdicts.
+"""Checks: named Polars expressions that data has to satisfy, some of them ready-made.
 
 ```python
 from mlforge import checks
@@ -9,7 +9,7 @@ checks={"amount is there": checks.not_null("amount"), "amount is sane": checks.b
 
 import datetime as dt
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
@@ -17,16 +17,13 @@ from typing import Any, Literal
 import polars as pl
 import polars.selectors as cs
 
-from mlforge.errors import CheckFailedError, DataError, DefinitionError, RequestError, one_line
+from mlforge.errors import DefinitionError, RequestError
 from mlforge.instant import instant
 
 Severity = Literal["error", "warn"]
 # What the values of a column are compared with; a datetime is a date as well, and a Boolean an integer.
 Value = int | float | Decimal | str | dt.date
-EXAMPLES = 5
 _TIMES = cs.date() | cs.datetime()
-# In text, of a failing row: so many columns, and so many characters of a value.
-COLUMNS, WIDTH = 8, 40
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,30 +180,6 @@ def matches(column: str, pattern: str, *, severity: Severity = "error", descript
     return Check(_column(column).str.contains(whole), severity, description)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckResult:
-    """What a check found.
-
-    Attributes:
-        name: The name of the check.
-        severity: Whether failing keeps the build from being published.
-        rows: How many rows were looked at.
-        failed: How many of them failed.
-        examples: Up to 5 of those; the columns that the check names come first.
-    """
-
-    name: str
-    severity: Severity
-    rows: int
-    failed: int
-    examples: Sequence[Mapping[str, Any]]
-
-    @property
-    def passed(self) -> bool:
-        """True where no row failed."""
-        return self.failed == 0
-
-
 def columns_of(check: Check) -> list[str]:
     """The columns that a check names.
 
@@ -214,40 +187,6 @@ def columns_of(check: Check) -> list[str]:
     ['user_id', 'ts']
     """
     return list(dict.fromkeys(check.expression.meta.root_names()))
-
-
-def run(checks: Mapping[str, Check], frame: pl.DataFrame, *, feature: str) -> list[CheckResult]:
-    """Looks at every row of a frame with every check.
-
-    Raises:
-        DataError: An expression names a column that is not there or does not give a Boolean for each row.
-    """
-    return [_verdict(name, check, frame, feature) for name, check in checks.items()]
-
-
-def require(results: Sequence[CheckResult], *, feature: str) -> None:
-    """Raises CheckFailedError, with the counts and an example, if a check of severity error failed."""
-    lost = [result for result in results if result.severity == "error" and not result.passed]
-    if lost:
-        found = "; ".join(f"{r.name!r}: {r.failed:,} of {r.rows:,} rows, such as {shown(r.examples[0])}" for r in lost)
-        raise CheckFailedError(f"Feature {feature!r} is not published, since a check failed: {found}.")
-
-
-def shown(row: Mapping[str, Any]) -> str:
-    """A row for a person, in one short line.
-
-    >>> shown({"user_id": 123, "ts": dt.datetime(2026, 1, 6, 12, tzinfo=dt.UTC), "note": None, "country": "FR"})
-    "user_id=123 ts=2026-01-06T12:00:00Z note=null country='FR'"
-    """
-    cells = [f"{name}={_shown(value)}" for name, value in list(row.items())[:COLUMNS]]
-    return " ".join([*cells, *(["..."] if len(row) > COLUMNS else [])])
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dt.date | dt.time):
-        return value.isoformat().replace("+00:00", "Z")
-    text = "null" if value is None else repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
 
 
 def _names(columns: Sequence[str], check: str = "") -> list[str]:
@@ -318,23 +257,3 @@ def _comparable(values: pl.Expr, value: Any) -> pl.Expr:
         # As they are stored: Polars would round the value to the unit of the column.
         return values.dt.cast_time_unit("us").dt.convert_time_zone("UTC")
     return values.dt.date() if isinstance(value, dt.date) else values
-
-
-def _verdict(name: str, check: Check, frame: pl.DataFrame, feature: str) -> CheckResult:
-    try:
-        holds = frame.select(check.expression.alias("holds"))["holds"]
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"Check {name!r} of feature {feature!r} cannot be evaluated: {one_line(error)}") from error
-    if holds.dtype != pl.Boolean or len(holds) not in (1, len(frame)):
-        raise DataError(f"Check {name!r} of feature {feature!r} gives {holds.dtype}, not a Boolean for each row.")
-    # An aggregate such as pl.col("amount").mean() > 0 is one verdict on all rows.
-    failing = frame.filter(~holds) if len(holds) == len(frame) else frame.clear() if holds[0] is not False else frame
-    named = [column for column in columns_of(check) if column in frame.columns]
-    return CheckResult(
-        name=name,
-        severity=check.severity,
-        rows=len(frame),
-        failed=len(failing),
-        # What the check is about comes first.
-        examples=[{**{column: row[column] for column in named}, **row} for row in failing.head(EXAMPLES).to_dicts()],
-    )

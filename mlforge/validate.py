@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from mlforge.checks import CheckResult
 from mlforge.engines.polars import compute, history, load
 from mlforge.errors import MlforgeError, one_line
 from mlforge.features import Feature
 from mlforge.modules import origin
 from mlforge.source import Source
+from mlforge.verdicts import CheckResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 import mlforge as mlf
 from mlforge import checks
-from mlforge.checks import Check, require, run, shown
+from mlforge.checks import Check
 from mlforge.definition import definition_hash
 from mlforge.errors import CheckFailedError, DataError, DefinitionError
+from mlforge.verdicts import require, run, shown
 
 FRAME = pl.DataFrame({"a": [1, 2, None, -4], "b": ["x", "y", "z", "x"]})
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlforge.build import BuildReport
-    from mlforge.checks import CheckResult
     from mlforge.validate import ValidationReport
+    from mlforge.verdicts import CheckResult
 
 
 def summary(checks: "Sequence[CheckResult]") -> str:
@@ -19,7 +19,7 @@ def summary(checks: "Sequence[CheckResult]") -> str:
 
 def failures(feature: str, checks: "Sequence[CheckResult]") -> Iterator[str]:
     """A line for each check that failed, and one for each of some of the rows."""
-    from mlforge.checks import shown
+    from mlforge.verdicts import shown
 
     for check in checks:
         if not check.passed:

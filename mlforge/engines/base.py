@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from mlforge.checks import CheckResult, columns_of
+from mlforge.checks import columns_of
 from mlforge.duration import MICROSECONDS
 from mlforge.errors import DataError, DefinitionError
 from mlforge.features import RESERVED, Feature
+from mlforge.verdicts import CheckResult
 
 # Event times outside are nearly always seconds taken for milliseconds, or the like.
 FIRST_YEAR, LAST_YEAR = 1900, 2200

@@ -6,8 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from mlforge import checks, windows
-from mlforge.checks import CheckResult
+from mlforge import verdicts, windows
 from mlforge.engines import base
 from mlforge.engines.base import Computed
 from mlforge.errors import DataError, DefinitionError, one_line
@@ -16,6 +15,7 @@ from mlforge.instant import INSTANT
 from mlforge.source import Source
 from mlforge.span import Span, needed, touched
 from mlforge.storable import storable
+from mlforge.verdicts import CheckResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ def load(feature: Feature, source: Source, part: Span | None = None, *, checked:
     if frame.is_empty() and part is None:
         raise DataError(f"Feature {feature.name!r} has no data: the function returned no rows (source: {source!r}).")
     asked = frame if part is None else _within(frame, feature, part)
-    results = checks.run(feature.checks, asked, feature=feature.name) if checked else []
+    results = verdicts.run(feature.checks, asked, feature=feature.name) if checked else []
     present = storable(frame.drop(base.only_checked(feature, frame.schema)), feature=feature.name)
     base.require_dtypes(feature, present.schema)
     present = present.drop_nulls([*feature.keys, *base.times(feature)])
