@@ -12,7 +12,8 @@ MlforgeError
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 LONGEST_LINE = 300
 
@@ -34,7 +35,15 @@ class DataError(MlforgeError):
 
 
 class CheckFailedError(DataError):
-    """A check with severity `error` failed, so nothing was published."""
+    """A check with severity `error` failed, so nothing was published.
+
+    Attributes:
+        results: The verdicts of all checks of the feature, as `mlforge.verdicts.CheckResult`s.
+    """
+
+    def __init__(self, message: str, results: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.results = results
 
 
 class StoreError(MlforgeError):

@@ -82,6 +82,10 @@ def as_source(source: object) -> Source:
     raise DefinitionError(f"A source is a path, a glob, a URL, a list of them, or an mlf.Source, not {source!r}.")
 
 
+# User and password at the beginning of what follows `://`, and the parameters of a signed URL at its end.
+_SECRETS = re.compile(r"^[^/]*(?=@)|(?<=\?)[^/]*=.*")
+
+
 def without_credentials(path: str) -> str:
     """A path or URL as it may be shown: without user, password and the parameters of a signed URL.
 
@@ -89,7 +93,15 @@ def without_credentials(path: str) -> str:
     'https://***@host/x.parquet?***'
     """
     scheme, there, rest = path.partition("://")
-    return scheme + there + re.sub(r"\?[^/]*=.*", "?***", re.sub("^[^/]*@", "***@", rest)) if there else path
+    return scheme + there + _SECRETS.sub("***", rest) if there else path
+
+
+def hidden(text: str, source: Source) -> str:
+    """What somebody else says about a source, without what `without_credentials` hides."""
+    for path in source.paths if isinstance(source, FileSource) else ():
+        for secret in _SECRETS.findall(path.partition("://")[2]):
+            text = text.replace(secret, "***") if secret else text
+    return text
 
 
 def _files(path: str) -> list[str]:
@@ -149,7 +161,7 @@ def _format(file: str) -> Literal["delta", "parquet", "csv", "ndjson"]:
         return "delta"
     if "://" not in file and _stat(file).st_size == 0:
         raise DataError(f"The source {file!r} is an empty file.")
-    name = file.lower()
+    name = re.sub(r"\?[^/]*=.*", "", file).lower() if "://" in file else file.lower()
     if name.endswith((".parquet", ".pq")):
         return "parquet"
     if name.endswith((".csv", ".csv.gz")):

@@ -1,8 +1,11 @@
 """Sources: files of every format, and what a user makes."""
 
+import http.server
 import json
 import os
-from collections.abc import Callable
+import threading
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +15,7 @@ from deltalake import write_deltalake
 import mlforge as mlf
 from mlforge.errors import DataError
 from mlforge.source import FileSource
+from mlforge.store import LocalStore
 
 FRAME = pl.DataFrame({"k": ["a", "b"], "n": [1, 2]})
 
@@ -202,3 +206,61 @@ def test_a_source_without_scan_says_what_it_lacks() -> None:
 def test_the_password_in_a_url_does_not_show() -> None:
     shown = repr(FileSource("https://user:s3cr3t@host/x.parquet"))
     assert shown == "FileSource('https://***@host/x.parquet')"
+
+
+class Files(http.server.BaseHTTPRequestHandler):
+    """Serves one file, in parts as object stores do, to those who sign for it."""
+
+    content = b""
+
+    def do_GET(self) -> None:
+        if "sig=s3cretsig" not in self.path:
+            self.send_error(403)
+            return
+        first, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")
+        size = len(self.content)
+        start, end = (
+            (max(0, size - int(last)), size - 1) if not first else (int(first), min(int(last or size), size - 1))
+        )
+        part = self.content[start : end + 1]
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {start}-{end}/{size}")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(part)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    FRAME.write_parquet(tmp_path / "two.parquet")
+    handler = type("Two", (Files,), {"content": (tmp_path / "two.parquet").read_bytes()})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_signed_url_is_read(address: str) -> None:
+    assert FileSource(f"http://{address}/two.parquet?sig=s3cretsig").scan().collect().equals(FRAME)
+
+
+@pytest.mark.parametrize("url", ["http://ann:s3cret@{}/a/two.parquet", "http://{}/two.parquet?sig=s3cret&z=/b.parquet"])
+def test_what_a_url_hides_is_not_in_what_is_said_when_it_cannot_be_read(url: str, address: str, tmp_path: Path) -> None:
+    @mlf.feature(keys=["k"], source=url.format(address))
+    def f(df: pl.LazyFrame) -> pl.LazyFrame:
+        return df
+
+    definitions = mlf.Definitions("p", features=[f], store=LocalStore(tmp_path / "store"))
+    with pytest.raises(DataError, match=r"Feature 'f', which reads .*: ") as caught:
+        definitions.build()
+    said = "".join(traceback.format_exception(caught.value))
+    assert "s3cret" not in said
+    (report,) = definitions.validate()
+    assert report.problem
+    assert "s3cret" not in report.problem

@@ -12,7 +12,7 @@ from mlforge.engines.base import Computed
 from mlforge.errors import DataError, DefinitionError, one_line
 from mlforge.features import RESERVED, Feature, Frame
 from mlforge.instant import INSTANT
-from mlforge.source import Source
+from mlforge.source import Source, hidden
 from mlforge.span import Span, needed, touched
 from mlforge.storable import storable
 from mlforge.verdicts import CheckResult
@@ -99,9 +99,11 @@ def _run(feature: Feature, source: Source, span: Span | None) -> pl.DataFrame:
 def _collected(feature: Feature, source: Source, frame: pl.LazyFrame, span: Span | None) -> pl.DataFrame:
     try:
         return (frame if span is None else _within(frame, feature, span)).collect(engine="streaming")
-    except pl.exceptions.PolarsError as error:
-        # The function has only made the plan: a traceback would not lead there.
-        raise DataError(f"Feature {feature.name!r}, which reads {source!r}: {one_line(error)}") from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        # The function has only made the plan: a traceback would not lead there, but show what is hidden here.
+        raise DataError(
+            f"Feature {feature.name!r}, which reads {source!r}: {hidden(one_line(error), source)}"
+        ) from None
 
 
 def _within(frame: Frame, feature: Feature, span: Span) -> Any:
