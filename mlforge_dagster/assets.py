@@ -1,0 +1,127 @@
+"""Features as Dagster assets: each with its history offline, and downstream of it the values that hold now."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+
+from mlforge.building import BuildRequest
+from mlforge.core import Definitions
+from mlforge.errors import CheckFailedError
+from mlforge.features import Feature
+from mlforge.online import OnlineStore
+from mlforge.source import Source
+from mlforge.sync import SyncRequest, sync
+from mlforge.validate import validate
+from mlforge.verdicts import CheckResult
+from mlforge_dagster import metadata
+from mlforge_dagster.checks import IN_SYNC, PARITY, in_sync, online_version, parity
+from mlforge_dagster.graph import Graph
+from mlforge_dagster.translator import identifier, op_name
+
+Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
+# Gives the online store to a step.
+Store = Callable[[dg.AssetExecutionContext], OnlineStore]
+
+
+def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.AssetsDefinition:
+    """The history of a feature, built by `Definitions.build`, with one asset check for each of its checks.
+
+    A check of severity error blocks: where it fails nothing is published, and what is downstream is left as it is.
+    """
+    spec = graph.offline[feature.name]
+    names = {name: identifier(name) for name in feature.checks}
+    checks = [
+        dg.AssetCheckSpec(
+            names[name],
+            asset=spec.key,
+            description=check.description or name,
+            blocking=check.severity == "error",
+        )
+        for name, check in feature.checks.items()
+    ]
+
+    def verdicts(context: dg.AssetExecutionContext, results: "list[CheckResult]") -> Iterator[dg.AssetCheckResult]:
+        for result in results:
+            if dg.AssetCheckKey(spec.key, names[result.name]) in context.selected_asset_check_keys:
+                yield dg.AssetCheckResult(
+                    passed=result.passed,
+                    asset_key=spec.key,
+                    check_name=names[result.name],
+                    severity=metadata.SEVERITY[result.severity],
+                    metadata=metadata.of_check(result),
+                )
+
+    # A build that is skipped has run no checks: the verdicts of the one before it stay, which are optional therefore.
+    @dg.multi_asset(
+        name=op_name(spec.key),
+        specs=[spec],
+        check_specs=checks,
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.single_run() if spec.partitions_def else None,
+    )
+    def build(context: dg.AssetExecutionContext) -> Iterator[Result]:
+        if spec.key not in context.selected_asset_keys:
+            yield from verdicts(context, list(validate(feature).checks))
+            return
+        window = context.partition_time_window if context.has_partition_key_range or context.has_partition_key else None
+        if (source := graph.read.get(feature.name)) is not None:
+            observe(context, source, feature.source)
+        request = BuildRequest() if window is None else BuildRequest(start=window.start, end=window.end)
+        try:
+            [report] = defs.building([feature.name], request)
+        except CheckFailedError as error:
+            yield from verdicts(context, list(error.results))
+            raise dg.Failure(str(error), allow_retries=False) from error
+        snapshot = defs.store.require(feature.name)
+        yield from verdicts(context, list(report.checks))
+        yield dg.MaterializeResult(
+            asset_key=spec.key,
+            metadata=metadata.of_build(report, snapshot),
+            data_version=dg.DataVersion(report.version),
+        )
+
+    return build
+
+
+def observe(context: dg.AssetExecutionContext, key: dg.AssetKey, source: Source | Feature) -> None:
+    """Notes the fingerprint of a source that is about to be read as the version of its data."""
+    if isinstance(source, Source) and (fingerprint := source.fingerprint()) is not None:
+        context.log_event(dg.AssetObservation(key, tags={"dagster/data_version": fingerprint[:16]}))
+
+
+def online_asset(
+    defs: Definitions, graph: Graph, feature: Feature, store: Store, resources: set[str]
+) -> dg.AssetsDefinition:
+    """The values of a feature that hold now, kept by a sync: it reads the offline table itself."""
+    spec = graph.online[feature.name]
+    checks = [
+        dg.AssetCheckSpec(IN_SYNC, asset=spec.key, description="The newest version is online, as of now."),
+        dg.AssetCheckSpec(PARITY, asset=spec.key, description="What is online is what the offline table says."),
+    ]
+
+    @dg.multi_asset(
+        name=op_name(spec.key),
+        specs=[spec],
+        check_specs=checks,
+        can_subset=True,
+        required_resource_keys=resources,
+    )
+    def write(context: dg.AssetExecutionContext) -> Iterator[Result]:
+        online_store = store(context)
+        if spec.key in context.selected_asset_keys:
+            request = SyncRequest(feature_name=feature.name, as_of=defs.as_of)
+            report = sync(request, defs.store, online_store)
+            if report.mode == "stale":
+                raise dg.Failure(f"Feature {feature.name!r} is not written: {report.reason}.", allow_retries=False)
+            yield dg.MaterializeResult(
+                asset_key=spec.key,
+                metadata=metadata.of_sync(report),
+                data_version=dg.DataVersion(online_version(feature, report.version, report.as_of)),
+            )
+        for name, check in ((IN_SYNC, in_sync), (PARITY, parity)):
+            if dg.AssetCheckKey(spec.key, name) in context.selected_asset_check_keys:
+                found = check(feature, defs.store, online_store, now=defs.now())
+                yield found._replace(asset_key=spec.key, check_name=name)
+
+    return write

@@ -1,0 +1,113 @@
+"""A project as Dagster definitions: sources, features, what is online of them, and what sets them off."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import dagster as dg
+
+from mlforge.core import Definitions
+from mlforge.errors import DefinitionError
+from mlforge.online import OnlineStore
+from mlforge_dagster.assets import Store, offline_asset, online_asset
+from mlforge_dagster.graph import Graph, Key
+from mlforge_dagster.resources import RedisStoreResource
+from mlforge_dagster.translator import MlforgeTranslator
+
+# What the resource with the online store is called.
+ONLINE_STORE = "online_store"
+# Partitions as Dagster has them, or the day from which on there is one a month.
+Partitions = dg.TimeWindowPartitionsDefinition | str | datetime
+
+
+def feature_assets(
+    defs: Definitions,
+    *,
+    online_store: OnlineStore | RedisStoreResource | None = None,
+    translator: MlforgeTranslator | None = None,
+    partitions: Mapping[str, Partitions] | None = None,
+    sources: Mapping[str, Key] | None = None,
+) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """The assets of a project, for those who compose `dagster.Definitions` by hand.
+
+    Args:
+        defs: The project.
+        online_store: Where values are served from, instead of `defs.online_store`. A resource has to be among the
+            `resources` as `"online_store"`.
+        translator: Makes the asset specs.
+        partitions: By feature its partitions, or the day from which on it has one a month.
+        sources: The keys of sources that are assets already (of dbt, dlt, or your own), by the last part of the key
+            that they would have: the stem of the file.
+
+    Returns:
+        Specs of the sources, and for every feature an asset of its history and one of what is online of it. Making
+        them reads nothing.
+
+    Raises:
+        DefinitionError: Two assets have the same key, a feature without timestamp is partitioned, or there is none of
+            that name.
+    """
+    store = defs.online_store if online_store is None else online_store
+    chosen = {defs.feature(name).name: _partitions(each) for name, each in (partitions or {}).items()}
+    graph = Graph(defs, translator or MlforgeTranslator(), online=store is not None, partitions=chosen, sources=sources)
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = list(graph.sources)
+    for feature in defs.features.values():
+        assets.append(offline_asset(defs, graph, feature))
+        if store is not None:
+            assets.append(online_asset(defs, graph, feature, _getter(store), _keys(store)))
+    return assets
+
+
+def build_definitions(
+    defs: Definitions,
+    *,
+    online_store: OnlineStore | RedisStoreResource | None = None,
+    translator: MlforgeTranslator | None = None,
+    partitions: Mapping[str, Partitions] | None = None,
+    sources: Mapping[str, Key] | None = None,
+    jobs: Sequence[dg.JobDefinition] = (),
+    schedules: Sequence[dg.ScheduleDefinition] = (),
+    sensors: Sequence[dg.SensorDefinition] = (),
+) -> dg.Definitions:
+    """A project as `dagster.Definitions`; see `feature_assets`.
+
+    ```python
+    definitions = build_definitions(defs, online_store=RedisStoreResource(host="redis.internal"))
+    ```
+
+    Args:
+        defs: The project.
+        online_store: Where values are served from, instead of `defs.online_store`.
+        translator: Makes the asset specs.
+        partitions: By feature its partitions, or the day from which on it has one a month.
+        sources: The keys of sources that are assets already (of dbt, dlt, or your own), by the last part of the key
+            that they would have: the stem of the file.
+        jobs: Jobs beside.
+        schedules: Schedules beside.
+        sensors: Sensors beside.
+
+    Raises:
+        DefinitionError: As for `feature_assets`.
+    """
+    assets = feature_assets(
+        defs, online_store=online_store, translator=translator, partitions=partitions, sources=sources
+    )
+    resources = {ONLINE_STORE: online_store} if isinstance(online_store, RedisStoreResource) else {}
+    return dg.Definitions(assets=assets, resources=resources, jobs=jobs, schedules=schedules, sensors=sensors)
+
+
+def _partitions(given: Partitions) -> dg.TimeWindowPartitionsDefinition:
+    if isinstance(given, dg.TimeWindowPartitionsDefinition):
+        return given
+    if isinstance(given, str | datetime):
+        return dg.MonthlyPartitionsDefinition(start_date=given)
+    raise DefinitionError(f"Partitions are dagster's, of time, or the day of the first month, not {given!r}.")
+
+
+def _keys(store: OnlineStore | RedisStoreResource) -> set[str]:
+    return {ONLINE_STORE} if isinstance(store, RedisStoreResource) else set()
+
+
+def _getter(store: OnlineStore | RedisStoreResource) -> Store:
+    if isinstance(store, OnlineStore):
+        return lambda context: store
+    return lambda context: context.resources.online_store.get_store()

@@ -1,0 +1,87 @@
+"""The asset graph of a project: the specs of its sources, features and online assets, and what depends on what."""
+
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+
+from mlforge.core import Definitions
+from mlforge.describe import readers
+from mlforge.errors import DefinitionError
+from mlforge.features import Feature
+from mlforge_dagster.translator import AssetData, MlforgeTranslator, identifier, source_name
+
+# A key as Dagster takes it.
+Key = dg.AssetKey | str | Sequence[str]
+
+
+class Graph:
+    """What a translator makes of a project; nothing is read for it.
+
+    Args:
+        defs: The project.
+        translator: Makes the specs.
+        online: Whether there are online assets.
+        partitions: The partitions of features by name.
+        sources: The keys of sources that are assets already, by the last part of the key that they would have.
+
+    Attributes:
+        sources: The specs of what features read, but of what is an asset of somebody else.
+        read: By feature the key of what it reads, where that is a source.
+        offline: The specs of the features by name.
+        online: The specs of what is online by feature name; empty without an online store.
+
+    Raises:
+        DefinitionError: Two assets have the same key, or a feature without timestamp is partitioned.
+    """
+
+    def __init__(
+        self,
+        defs: Definitions,
+        translator: MlforgeTranslator,
+        *,
+        online: bool,
+        partitions: Mapping[str, dg.PartitionsDefinition] | None = None,
+        sources: Mapping[str, Key] | None = None,
+    ) -> None:
+        features = defs.features
+        project = defs.name
+        self._seen: dict[dg.AssetKey, str] = {}
+        of_source: dict[str, dg.AssetKey] = {}
+        self.sources: list[dg.AssetSpec] = []
+        self.read: dict[str, dg.AssetKey] = {}
+        for source, names in readers(features.values()):
+            spec = translator.get_asset_spec(AssetData(project=project, kind="source", source=source))
+            if (existing := (sources or {}).get(source_name(source))) is not None:
+                of_source |= dict.fromkeys(names, dg.AssetKey.from_coercible(existing))
+                continue
+            self.sources.append(self._only(spec, f"the source {source!r}"))
+            self.read |= dict.fromkeys(names, spec.key)
+        made = {
+            name: translator.get_asset_spec(AssetData(project=project, kind="offline", feature=feature))
+            for name, feature in features.items()
+        }
+        self.offline: dict[str, dg.AssetSpec] = {}
+        self.online: dict[str, dg.AssetSpec] = {}
+        for name, feature in features.items():
+            read = feature.source
+            upstream = made[read.name].key if isinstance(read, Feature) else (self.read | of_source)[name]
+            spec = made[name].replace_attributes(deps=[*made[name].deps, upstream])
+            if partitions and name in partitions:
+                spec = spec.replace_attributes(partitions_def=partitions[name])
+            if spec.partitions_def is not None and feature.timestamp is None:
+                raise DefinitionError(f"Feature {name!r} has no timestamp, so it cannot be partitioned.")
+            self.offline[name] = self._only(spec, f"feature {name!r}")
+            if len({identifier(check) for check in feature.checks}) < len(feature.checks):
+                raise DefinitionError(f"Feature {name!r}: two of its checks would have the same name in Dagster.")
+        for name, feature in features.items() if online else ():
+            spec = translator.get_asset_spec(AssetData(project=project, kind="online", feature=feature))
+            spec = spec.replace_attributes(deps=[*spec.deps, made[name].key])
+            self.online[name] = self._only(spec, f"what is online of feature {name!r}")
+
+    def _only(self, spec: dg.AssetSpec, what: str) -> dg.AssetSpec:
+        if (other := self._seen.setdefault(spec.key, what)) is not what:
+            raise DefinitionError(
+                f"The assets of {other} and of {what} have the same key, {spec.key.to_user_string()!r}: give one of "
+                f"them another in MlforgeTranslator.get_asset_spec."
+            )
+        return spec

@@ -1,0 +1,60 @@
+"""The online store as a Dagster resource, which works without Dagster as well."""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from pydantic import Field, PrivateAttr
+
+from mlforge.online import RedisStore
+
+
+class RedisStoreResource(dg.ConfigurableResource[RedisStore]):
+    """A `RedisStore` that is configured where Dagster configures things; the same line works in a script.
+
+    Each field is the parameter of `RedisStore` of the same name; `EnvVar` works in all of them. Nothing is connected
+    before it is first used, and nothing has to be closed.
+
+    >>> RedisStoreResource(host="redis.internal", ttl=3600).get_store()
+    RedisStore(host='redis.internal', port=6379, db=0, ttl=3600, prefix='mlforge')
+    """
+
+    host: str = Field(default="localhost", description="Where the server is.")
+    port: int = Field(default=6379, description="Its TCP port.")
+    db: int = Field(default=0, description="The number of the database.")
+    password: str | None = Field(default=None, description="For servers that want one; write dg.EnvVar(...).")
+    ttl: int | None = Field(default=None, description="Seconds after which values go away; left out, they stay.")
+    prefix: str = Field(default="mlforge", description="What all keys begin with.")
+    username: str | None = Field(default=None, description="For servers with ACL users.")
+    ssl: bool = Field(default=False, description="Speak TLS.")
+    ssl_options: dict[str, Any] | None = Field(default=None, description="redis-py's own ssl_* settings.")
+    connect_timeout: float = Field(default=5.0, description="Seconds until an unreachable server is an error.")
+    timeout: float = Field(default=5.0, description="Seconds until a server that does not answer is an error.")
+    wait_replicas: int = Field(default=0, description="How many replicas have to have everything that was written.")
+
+    _store: RedisStore | None = PrivateAttr(default=None)
+
+    def get_store(self) -> RedisStore:
+        """The store, which is made at the first call.
+
+        Raises:
+            mlforge.DefinitionError: A field cannot be right.
+        """
+        if self._store is None:
+            self._store = RedisStore(**{name: getattr(self, name) for name in type(self).model_fields})
+        return self._store
+
+    def read(self, feature_name: str, entity_keys: dict[str, str]) -> dict[str, Any] | None:
+        """As `RedisStore.read`."""
+        return self.get_store().read(feature_name, entity_keys)
+
+    def read_batch(self, feature_name: str, entity_keys: list[dict[str, str]]) -> list[dict[str, Any] | None]:
+        """As `RedisStore.read_batch`."""
+        return self.get_store().read_batch(feature_name, entity_keys)
+
+    def write_batch(
+        self, feature_name: str, records: list[dict[str, Any]] | pl.DataFrame, entity_key_columns: list[str]
+    ) -> None:
+        """As `RedisStore.write_batch`; a frame is written as its rows."""
+        rows = records.to_dicts() if isinstance(records, pl.DataFrame) else records
+        self.get_store().write_batch(feature_name, rows, entity_key_columns)

@@ -1,0 +1,119 @@
+"""What a feature is called in Dagster, and all else that a team may want to be otherwise."""
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+import dagster as dg
+
+from mlforge.definition import definition_hash
+from mlforge.features import Feature
+from mlforge.source import FileSource, Source, without_credentials
+
+Kind = Literal["source", "offline", "online"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetData:
+    """What an asset is made of.
+
+    Attributes:
+        project: The name of the `mlforge.Definitions`.
+        kind: `source`: what features read; `offline`: a feature's history; `online`: its values that hold now.
+        feature: The feature; None for a source.
+        source: The source; None for a feature.
+    """
+
+    project: str
+    kind: Kind
+    feature: Feature | None = None
+    source: Source | None = None
+
+
+class MlforgeTranslator:
+    """Makes a Dagster asset spec of a source, a feature and what is online of it.
+
+    Subclass it and override `get_asset_spec` to change keys, groups, tags, owners, descriptions, kinds, automation:
+
+    ```python
+    class Ours(MlforgeTranslator):
+        def get_asset_spec(self, data):
+            spec = super().get_asset_spec(data)
+            return spec.replace_attributes(group_name="features", owners=["team:ml"])
+    ```
+
+    Sources that are assets already (of dbt, dlt, or your own) are named in `sources` of `build_definitions` instead.
+    """
+
+    def get_asset_spec(self, data: AssetData) -> dg.AssetSpec:
+        """The spec without dependencies, which mlforge adds: of an online asset on the offline one, and so on.
+
+        Args:
+            data: What the asset is made of.
+        """
+        project = identifier(data.project)
+        if data.source is not None:
+            return dg.AssetSpec(
+                key=[project, source_name(data.source)],
+                description=f"Read by features of {data.project}: {described(data.source)}.",
+                kinds=source_kinds(data.source),
+                group_name=project,
+            )
+        feature = data.feature
+        if feature is None:
+            raise ValueError("An asset is made of a source or of a feature.")
+        online = data.kind == "online"
+        what = f"The values of {feature.name} that hold now, for serving." if online else feature.description
+        return dg.AssetSpec(
+            key=[project, f"{feature.name}_online" if online else feature.name],
+            description=what,
+            kinds={"redis"} if online else {"polars", "deltalake"},
+            group_name=project,
+            tags={identifier(tag): "" for tag in feature.tags},
+            owners=[owner for owner in feature.owners if "@" in owner or owner.startswith("team:")],
+            code_version=definition_hash(feature),
+            metadata={"keys": ", ".join(feature.keys)}
+            | ({} if not feature.interval else {"interval": feature.interval}),
+        )
+
+
+def identifier(text: str) -> str:
+    """A text as Dagster takes it in names.
+
+    >>> identifier("our shop-2.0")
+    'our_shop_2_0'
+    """
+    return re.sub(r"[^A-Za-z0-9_]", "_", text)
+
+
+def op_name(key: dg.AssetKey) -> str:
+    """What the step of an asset is called."""
+    return "__".join(map(identifier, key.path))
+
+
+def source_name(source: Source) -> str:
+    """The last part of a source's key: the stem of its first file, or else its class.
+
+    >>> source_name(FileSource("data/transactions/2026-*.parquet"))
+    'transactions'
+    """
+    if not isinstance(source, FileSource):
+        return identifier(type(source).__name__)
+    parts = [part for part in PurePosixPath(without_credentials(source.paths[0])).parts if not set("*?[") & set(part)]
+    return identifier(PurePosixPath(parts[-1]).stem) if parts else "files"
+
+
+def source_kinds(source: Source) -> set[str]:
+    """The icon of a source: the format of its files."""
+    if not isinstance(source, FileSource):
+        return {"python"}
+    ending = PurePosixPath(source.paths[0]).suffix.removeprefix(".")
+    return {{"": "deltalake", "ndjson": "json", "jsonl": "json"}.get(ending, ending)}
+
+
+def described(source: Source) -> str:
+    """Where a source's data comes from, without credentials."""
+    return (
+        ", ".join(map(without_credentials, source.paths)) if isinstance(source, FileSource) else type(source).__name__
+    )

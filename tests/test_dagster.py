@@ -1,0 +1,386 @@
+"""Features as Dagster assets: real Dagster runs over real tables and a real Redis."""
+
+import datetime as dt
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+from dagster.components.testing import create_defs_folder_sandbox
+
+import mlforge as mlf
+from mlforge import DefinitionError, Definitions
+from mlforge.online import OnlineStore, RedisStore
+from mlforge.store import LocalStore
+from mlforge_dagster import (
+    AssetData,
+    FeatureStoreComponent,
+    MlforgeTranslator,
+    RedisStoreResource,
+    build_definitions,
+    feature_assets,
+    feature_schedule,
+    online_reconcile_sensor,
+    report,
+)
+from servers import RedisServer
+
+ROOT = Path(__file__).parent.parent
+START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+AS_OF = dt.datetime(2026, 3, 10, 12, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
+ANN = {"user": "1"}
+
+
+class Shop:
+    """A project of three features over one file, whose second reads the first."""
+
+    def __init__(self, folder: Path, store: OnlineStore | None) -> None:
+        self.folder = folder
+        self.store = store
+        self.as_of = AS_OF
+        self.instance = dg.DagsterInstance.ephemeral(tempdir=str(folder))
+        self.save({0: 10.0, 40: 5.0, 65: 2.0})
+
+    def save(self, amounts: dict[float, float]) -> None:
+        rows = {
+            "user": [1] * len(amounts),
+            "ts": [START + day * DAY for day in amounts],
+            "amount": list(amounts.values()),
+        }
+        pl.DataFrame(rows).write_parquet(self.folder / "events.parquet")
+
+    def defs(self) -> Definitions:
+        @mlf.feature(
+            keys=["user"],
+            source=self.folder / "events.parquet",
+            timestamp="ts",
+            interval="1d",
+            metrics=[mlf.Rolling(windows=["7d", "30d"], aggregations={"amount": ["sum"]})],
+            checks={
+                "amount is positive": pl.col("amount") > 0,
+                "amount is small": mlf.Check(pl.col("amount") < 9, severity="warn"),
+            },
+            tags=["money"],
+            owners=["team:ml", "Ann"],
+        )
+        def spend(df: pl.LazyFrame) -> pl.LazyFrame:
+            """What is spent."""
+            return df
+
+        @mlf.feature(keys=["user"], source=self.folder / "events.parquet", timestamp="ts")
+        def last(df: pl.LazyFrame) -> pl.LazyFrame:
+            return df
+
+        @mlf.feature(keys=["user"], source=last, timestamp="ts")
+        def double(df: pl.LazyFrame) -> pl.LazyFrame:
+            return df.with_columns(pl.col("amount") * 2)
+
+        features = [spend, last, double]
+        store = LocalStore(self.folder / "store")
+        return Definitions("our-shop", features=features, store=store, online_store=self.store, as_of=self.as_of)
+
+    def run(self, *keys: str, raises: bool = True, **options: Any) -> dg.ExecuteInProcessResult:
+        chosen = [dg.AssetKey(["our_shop", key]) for key in keys]
+        return dg.materialize(
+            feature_assets(self.defs(), **options),
+            selection=dg.AssetSelection.assets(*chosen) if keys else None,
+            instance=self.instance,
+            raise_on_error=raises,
+        )
+
+
+@pytest.fixture
+def shop(tmp_path: Path, redis_store: RedisStore) -> Shop:
+    return Shop(tmp_path, redis_store)
+
+
+def materialisations(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetMaterialization]:
+    events = result.get_asset_materialization_events()
+    return {event.materialization.asset_key.path[-1]: event.materialization for event in events}
+
+
+def versions(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    found = materialisations(result).items()
+    return {name: each.tags["dagster/data_version"] for name, each in found if each.tags is not None}
+
+
+def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    return {f"{each.asset_key.path[-1]}:{each.check_name}": each for each in result.get_asset_check_evaluations()}
+
+
+def test_every_feature_is_an_asset_with_what_is_online_downstream(shop: Shop) -> None:
+    specs = {spec.key.to_user_string(): spec for spec in build_definitions(shop.defs()).resolve_all_asset_specs()}
+    assert {key: [dep.asset_key.to_user_string() for dep in spec.deps] for key, spec in specs.items()} == {
+        "our_shop/events": [],
+        "our_shop/spend": ["our_shop/events"],
+        "our_shop/spend_online": ["our_shop/spend"],
+        "our_shop/last": ["our_shop/events"],
+        "our_shop/last_online": ["our_shop/last"],
+        "our_shop/double": ["our_shop/last"],
+        "our_shop/double_online": ["our_shop/double"],
+    }
+    spend = specs["our_shop/spend"]
+    assert (spend.description, spend.kinds, spend.owners) == ("What is spent.", {"polars", "deltalake"}, ["team:ml"])
+    assert spend.code_version
+    assert "money" in spend.tags
+    assert specs["our_shop/spend_online"].kinds == {"redis"}
+
+
+def test_a_run_builds_and_puts_online_and_says_what_it_did(shop: Shop) -> None:
+    result = shop.run()
+    assert result.success
+    assert shop.store is not None
+    assert shop.store.read("spend", ANN) == {"amount__sum__7d": 2.0, "amount__sum__30d": 7.0}
+    assert versions(result) == {
+        "spend": "1.0.0",
+        "spend_online": "1.0.0@2026-03-10T00:00:00+00:00",
+        "last": "1.0.0",
+        "last_online": "1.0.0@2026-03-10T12:00:00+00:00",
+        "double": "1.0.0",
+        "double_online": "1.0.0@2026-03-10T12:00:00+00:00",
+    }
+    shown = {name: value.value for name, value in materialisations(result)["spend"].metadata.items()}
+    assert (shown["entities"], shown["outcome"], shown["version"]) == (1, "built", "1.0.0")
+    assert shown["dagster/row_count"] == shop.defs().store.require("spend").row_count
+    assert shown["null_rate/amount__sum__7d"] == 0.0
+    assert "| user | ts |" in shown["preview"]
+    assert [column.name for column in shown["dagster/column_schema"].columns][:2] == ["user", "ts"]
+    written = {name: value.value for name, value in materialisations(result)["spend_online"].metadata.items()}
+    assert (written["mode"], written["written"], written["deleted"], written["unchanged"]) == ("full", 1, 0, 0)
+    found = checks(result)
+    assert {name: (each.passed, each.severity.value) for name, each in found.items() if name.startswith("spend")} == {
+        "spend:amount_is_positive": (True, "ERROR"),
+        "spend:amount_is_small": (False, "WARN"),
+        "spend_online:in_sync": (True, "ERROR"),
+        "spend_online:parity": (True, "ERROR"),
+    }
+
+
+def test_the_same_data_built_again_leave_everything_downstream_as_it_is(shop: Shop) -> None:
+    first = versions(shop.run())
+    again = shop.run()
+    assert versions(again) == first
+    assert materialisations(again)["spend"].metadata["outcome"].value == "skipped"
+    assert materialisations(again)["spend_online"].metadata["mode"].value == "unchanged"
+    # A check that was not run again keeps its verdict.
+    assert "spend:amount_is_small" not in checks(again)
+    shop.save({0: 10.0, 40: 5.0, 65: 3.0})
+    assert versions(shop.run())["spend"] == "1.0.1"
+
+
+def test_a_check_that_fails_publishes_nothing_and_leaves_what_is_online(shop: Shop) -> None:
+    shop.run()
+    shop.save({0: 10.0, 65: -2.0})
+    result = shop.run("spend", "spend_online", raises=False)
+    assert not result.success
+    assert materialisations(result) == {}
+    failed = checks(result)["spend:amount_is_positive"]
+    assert (failed.passed, failed.severity.value, failed.metadata["failed"].value) == (False, "ERROR", 1)
+    assert shop.store is not None
+    assert shop.store.read("spend", ANN) == {"amount__sum__7d": 2.0, "amount__sum__30d": 7.0}
+    shop.save({0: 10.0, 65: 4.0})
+    assert shop.run("spend", "spend_online").success
+    assert shop.store.read("spend", ANN) == {"amount__sum__7d": 4.0, "amount__sum__30d": 4.0}
+
+
+def test_a_check_of_what_is_online_sees_what_is_wrong(shop: Shop) -> None:
+    shop.run()
+    assert shop.store is not None
+    shop.store.write("spend", ANN, {"amount__sum__7d": 3.0, "amount__sum__30d": 7.0})
+    found = checks(shop.run("spend_online", raises=False))
+    # The sync has mended it before the check was made.
+    assert found["spend_online:parity"].passed
+    shop.save({0: 10.0, 65: 4.0})
+    shop.run("spend")
+    only = dg.AssetSelection.checks_for_assets(dg.AssetKey(["our_shop", "spend_online"]))
+    result = dg.materialize(feature_assets(shop.defs()), selection=only, instance=shop.instance, raise_on_error=False)
+    assert materialisations(result) == {}
+    late = checks(result)["spend_online:in_sync"]
+    assert not late.passed
+    assert late.metadata["offline"].value == "1.0.1@2026-03-10T00:00:00+00:00"
+
+
+def test_partitions_are_built_each_for_its_events(shop: Shop) -> None:
+    shop.run()
+    shop.save({0: 11.0, 40: 6.0, 65: 3.0})
+    partitions = {"last": "2026-01-01"}
+    assets = feature_assets(shop.defs(), partitions=partitions)
+    last = dg.AssetSelection.assets(dg.AssetKey(["our_shop", "last"]))
+    for month in ("2026-01-01", "2026-03-01"):
+        assert dg.materialize(assets, selection=last, partition_key=month, instance=shop.instance).success
+    snapshot = shop.defs().store.require("last")
+    assert sorted(snapshot.collect(snapshot.scan())["amount"]) == [3.0, 5.0, 11.0]
+
+
+@pytest.mark.parametrize("kind", ["resource", "store"])
+def test_a_resource_says_where_to_go_online(
+    kind: str, tmp_path: Path, redis_server: RedisServer, redis_prefix: str
+) -> None:
+    resource = RedisStoreResource(host=redis_server.host, port=redis_server.port, prefix=redis_prefix)
+    shop = Shop(tmp_path, None)
+    given = resource if kind == "resource" else resource.get_store()
+    definitions = build_definitions(shop.defs(), online_store=given)
+    job = definitions.resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(instance=shop.instance).success
+    assert resource.read("spend", ANN) == {"amount__sum__7d": 2.0, "amount__sum__30d": 7.0}
+    assert resource.read_batch("spend", [ANN, {"user": "2"}])[1] is None
+    resource.write_batch("hand", pl.DataFrame({"user": [1], "x": [2]}), ["user"])
+    assert resource.read("hand", ANN) == {"x": 2}
+    resource.get_store().close()
+
+
+def test_an_unreachable_redis_fails_the_run_with_a_line_and_the_next_one_repairs(shop: Shop) -> None:
+    with RedisServer() as server:
+        gone = RedisStore(server.host, server.port, connect_timeout=1, timeout=1)
+    result = shop.run("spend", "spend_online", raises=False, online_store=gone)
+    assert not result.success
+    failure = next(event for event in result.all_events if event.is_step_failure)
+    assert "cannot be reached" in str(failure.step_failure_data.error)
+    assert shop.run("spend_online").success
+
+
+def test_what_is_called_the_same_is_refused(shop: Shop) -> None:
+    class Clash(MlforgeTranslator):
+        def get_asset_spec(self, data: AssetData) -> dg.AssetSpec:
+            return super().get_asset_spec(data).replace_attributes(key="same")
+
+    with pytest.raises(DefinitionError, match="have the same key, 'same'"):
+        build_definitions(shop.defs(), translator=Clash())
+
+
+def test_a_feature_without_times_has_no_partitions(tmp_path: Path) -> None:
+    @mlf.feature(keys=["user"], source=tmp_path / "users.parquet")
+    def user(df: pl.LazyFrame) -> pl.LazyFrame:
+        return df
+
+    defs = Definitions("p", features=[user], store=LocalStore(tmp_path))
+    with pytest.raises(DefinitionError, match="Feature 'user' has no timestamp, so it cannot be partitioned"):
+        build_definitions(defs, partitions={"user": "2026-01-01"})
+
+
+def evaluated(shop: Shop, **options: Any) -> set[str] | str:
+    sensor = online_reconcile_sensor(shop.defs(), **options)
+    definitions = build_definitions(shop.defs(), sensors=[sensor])
+    context = dg.build_sensor_context(instance=shop.instance, definitions=definitions)
+    found = sensor(context)
+    if isinstance(found, dg.SkipReason):
+        return str(found.skip_message)
+    assert isinstance(found, dg.RunRequest)
+    assert found.asset_selection is not None
+    return {key.path[-1] for key in found.asset_selection}
+
+
+def test_the_sensor_asks_for_what_is_behind_and_for_nothing_else(shop: Shop) -> None:
+    assert evaluated(shop) == "All is online."
+    shop.defs().build()
+    everything = {"spend_online", "last_online", "double_online"}
+    assert evaluated(shop) == everything
+    # It remembers nothing: what it has asked for and was not done, it asks for again.
+    assert evaluated(shop) == everything
+    shop.run(*everything)
+    assert evaluated(shop) == "All is online."
+    shop.save({0: 10.0, 40: 5.0, 65: 3.0})
+    shop.defs().build(["spend"])
+    assert evaluated(shop) == {"spend_online"}
+    shop.run("spend_online")
+    # Time has moved a window, and nothing else has happened.
+    shop.as_of += 12 * DAY
+    assert evaluated(shop) == {"spend_online"}
+    assert shop.store is not None
+    shop.store.write("last", ANN, {"amount": 1.0})
+    assert evaluated(shop) == {"spend_online", "last_online"}
+
+
+def test_a_store_that_keeps_no_status_has_no_sensor(shop: Shop) -> None:
+    class Four(OnlineStore):
+        write = write_batch = read = read_batch = lambda *_: None  # type: ignore[assignment]
+
+    with pytest.raises(DefinitionError, match="A Four keeps no status"):
+        online_reconcile_sensor(shop.defs(), online_store=Four())
+
+
+def test_a_schedule_runs_a_job_of_features_and_what_is_online(shop: Shop) -> None:
+    schedule = feature_schedule(shop.defs(), "0 2 * * *", ["spend"])
+    assert schedule.cron_schedule == "0 2 * * *"
+    definitions = build_definitions(shop.defs(), schedules=[schedule])
+    resolved = definitions.resolve_job_def("our_shop_features")
+    assert resolved.execute_in_process(instance=shop.instance).success
+    assert shop.store is not None
+    assert shop.store.read("spend", ANN) is not None
+    assert shop.store.read("last", ANN) is None
+
+
+def test_sources_may_be_assets_of_somebody_else(shop: Shop) -> None:
+    definitions = build_definitions(shop.defs(), sources={"events": ["dbt", "events"]})
+    specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+    assert [dep.asset_key.to_user_string() for dep in specs["our_shop/spend"].deps] == ["dbt/events"]
+    assert "our_shop/events" not in specs
+
+
+def test_what_was_read_is_noted_as_the_version_of_the_source(shop: Shop) -> None:
+    shop.run()
+    events = dg.AssetKey(["our_shop", "events"])
+
+    def noted() -> str:
+        (record,) = shop.instance.fetch_observations(events, limit=1).records
+        assert record.asset_observation is not None
+        return record.asset_observation.tags["dagster/data_version"]
+
+    first = noted()
+    shop.run("spend")
+    assert noted() == first
+    shop.save({0: 1.0})
+    shop.run("spend")
+    assert noted() != first
+
+
+def test_builds_outside_of_dagster_are_told_to_it(shop: Shop) -> None:
+    report(shop.defs(), shop.defs().build(online=True), instance=shop.instance)
+    for name, version in (("spend", "1.0.0"), ("spend_online", "1.0.0@2026-03-10T00:00:00+00:00")):
+        event = shop.instance.get_latest_materialization_event(dg.AssetKey(["our_shop", name]))
+        assert event is not None
+        assert event.asset_materialization is not None
+        assert event.asset_materialization.tags is not None
+        assert event.asset_materialization.tags["dagster/data_version"] == version
+    # Dagster's own run of the same data changes no version.
+    assert versions(shop.run("spend", "spend_online"))["spend"] == "1.0.0"
+
+
+def test_the_workspace_of_the_example_loads() -> None:
+    program = Path(sys.executable).with_name("dagster")
+    found = subprocess.run([program, "job", "list", "-w", "workspace.yaml"], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert "Job: transactions_features" in found.stdout
+
+
+# Dagster's own, where it reads defs.yaml.
+@pytest.mark.filterwarnings("ignore:`parse_obj_as` is deprecated", "ignore::dagster.BetaWarning")
+def test_a_component_makes_the_definitions_of_a_file(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "project.py").write_text(
+        f"""
+import mlforge as mlf
+from mlforge.store import LocalStore
+
+@mlf.feature(keys=["user"], source={str(shop.folder / "events.parquet")!r}, timestamp="ts")
+def last(df):
+    return df
+
+defs = mlf.Definitions("component", store=LocalStore({str(tmp_path / "own")!r}))
+"""
+    )
+    with create_defs_folder_sandbox() as sandbox:
+        attributes = {"definitions": str(tmp_path / "project.py"), "schedule": "0 2 * * *"}
+        path = sandbox.scaffold_component(
+            component_cls=FeatureStoreComponent,
+            defs_yaml_contents={"type": "mlforge_dagster.FeatureStoreComponent", "attributes": attributes},
+        )
+        with sandbox.load_component_and_build_defs(defs_path=path) as (component, definitions):
+            assert isinstance(component, FeatureStoreComponent)
+            keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
+            assert {"component/last", "component/events"} <= keys
+            assert definitions.schedules is not None
+            assert [schedule.name for schedule in definitions.schedules] == ["component_features_schedule"]
