@@ -3,6 +3,7 @@
 from mlforge_dagster.automation import feature_job, feature_schedule, online_reconcile_sensor
 from mlforge_dagster.component import FeatureStoreComponent
 from mlforge_dagster.definitions import build_definitions, feature_assets
+from mlforge_dagster.ops import write_batch_op
 from mlforge_dagster.report import report
 from mlforge_dagster.resources import RedisStoreResource
 from mlforge_dagster.translator import AssetData, MlforgeTranslator
@@ -18,4 +19,5 @@ __all__ = [
     "feature_schedule",
     "online_reconcile_sensor",
     "report",
+    "write_batch_op",
 ]

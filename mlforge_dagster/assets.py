@@ -1,6 +1,6 @@
 """Features as Dagster assets: each with its history offline, and downstream of it the values that hold now."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -11,17 +11,16 @@ from mlforge.errors import CheckFailedError
 from mlforge.features import Feature
 from mlforge.online import OnlineStore
 from mlforge.source import Source
-from mlforge.sync import SyncRequest, sync
 from mlforge.validate import validate
 from mlforge.verdicts import CheckResult
 from mlforge_dagster import metadata
 from mlforge_dagster.checks import IN_SYNC, PARITY, in_sync, online_version, parity
 from mlforge_dagster.graph import Graph
+from mlforge_dagster.online import getter, resource_keys, written
+from mlforge_dagster.resources import RedisStoreResource
 from mlforge_dagster.translator import identifier, op_name
 
 Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
-# Gives the online store to a step.
-Store = Callable[[dg.AssetExecutionContext], OnlineStore]
 
 
 def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.AssetsDefinition:
@@ -91,7 +90,7 @@ def observe(context: dg.AssetExecutionContext, key: dg.AssetKey, source: Source 
 
 
 def online_asset(
-    defs: Definitions, graph: Graph, feature: Feature, store: Store, resources: set[str]
+    defs: Definitions, graph: Graph, feature: Feature, given: OnlineStore | RedisStoreResource
 ) -> dg.AssetsDefinition:
     """The values of a feature that hold now, kept by a sync: it reads the offline table itself."""
     spec = graph.online[feature.name]
@@ -105,15 +104,12 @@ def online_asset(
         specs=[spec],
         check_specs=checks,
         can_subset=True,
-        required_resource_keys=resources,
+        required_resource_keys=resource_keys(given),
     )
     def write(context: dg.AssetExecutionContext) -> Iterator[Result]:
-        online_store = store(context)
+        online_store = getter(given)(context)
         if spec.key in context.selected_asset_keys:
-            request = SyncRequest(feature_name=feature.name, as_of=defs.as_of)
-            report = sync(request, defs.store, online_store)
-            if report.mode == "stale":
-                raise dg.Failure(f"Feature {feature.name!r} is not written: {report.reason}.", allow_retries=False)
+            report = written(defs, feature, online_store)
             yield dg.MaterializeResult(
                 asset_key=spec.key,
                 metadata=metadata.of_sync(report),

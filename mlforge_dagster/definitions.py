@@ -8,13 +8,12 @@ import dagster as dg
 from mlforge.core import Definitions
 from mlforge.errors import DefinitionError
 from mlforge.online import OnlineStore
-from mlforge_dagster.assets import Store, offline_asset, online_asset
+from mlforge_dagster.assets import offline_asset, online_asset
 from mlforge_dagster.graph import Graph, Key
+from mlforge_dagster.online import ONLINE_STORE
 from mlforge_dagster.resources import RedisStoreResource
 from mlforge_dagster.translator import MlforgeTranslator
 
-# What the resource with the online store is called.
-ONLINE_STORE = "online_store"
 # Partitions as Dagster has them, or the day from which on there is one a month.
 Partitions = dg.TimeWindowPartitionsDefinition | str | datetime
 
@@ -53,7 +52,7 @@ def feature_assets(
     for feature in defs.features.values():
         assets.append(offline_asset(defs, graph, feature))
         if store is not None:
-            assets.append(online_asset(defs, graph, feature, _getter(store), _keys(store)))
+            assets.append(online_asset(defs, graph, feature, store))
     return assets
 
 
@@ -101,13 +100,3 @@ def _partitions(given: Partitions) -> dg.TimeWindowPartitionsDefinition:
     if isinstance(given, str | datetime):
         return dg.MonthlyPartitionsDefinition(start_date=given)
     raise DefinitionError(f"Partitions are dagster's, of time, or the day of the first month, not {given!r}.")
-
-
-def _keys(store: OnlineStore | RedisStoreResource) -> set[str]:
-    return {ONLINE_STORE} if isinstance(store, RedisStoreResource) else set()
-
-
-def _getter(store: OnlineStore | RedisStoreResource) -> Store:
-    if isinstance(store, OnlineStore):
-        return lambda context: store
-    return lambda context: context.resources.online_store.get_store()

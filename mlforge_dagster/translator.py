@@ -2,12 +2,14 @@
 
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Literal
 
 import dagster as dg
 
 from mlforge.definition import definition_hash
+from mlforge.duration import microseconds
 from mlforge.features import Feature
 from mlforge.source import FileSource, Source, without_credentials
 
@@ -73,9 +75,18 @@ class MlforgeTranslator:
             tags={identifier(tag): "" for tag in feature.tags},
             owners=[owner for owner in feature.owners if "@" in owner or owner.startswith("team:")],
             code_version=definition_hash(feature),
+            freshness_policy=_freshness(feature) if online else None,
             metadata={"keys": ", ".join(feature.keys)}
             | ({} if not feature.interval else {"interval": feature.interval}),
         )
+
+
+def _freshness(feature: Feature) -> dg.FreshnessPolicy | None:
+    """Online, a windowed feature is late once an interval has passed without a sync, and fails after two."""
+    if feature.interval is None:
+        return None
+    interval = timedelta(microseconds=microseconds(feature.interval))
+    return dg.FreshnessPolicy.time_window(fail_window=2 * interval, warn_window=interval)
 
 
 def identifier(text: str) -> str:

@@ -3,6 +3,8 @@
 import datetime as dt
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from mlforge_dagster import (
     feature_schedule,
     online_reconcile_sensor,
     report,
+    write_batch_op,
 )
 from servers import RedisServer
 
@@ -216,6 +219,42 @@ def test_partitions_are_built_each_for_its_events(shop: Shop) -> None:
     assert sorted(snapshot.collect(snapshot.scan())["amount"]) == [3.0, 5.0, 11.0]
 
 
+def test_one_run_builds_a_range_of_partitions(shop: Shop) -> None:
+    shop.run()
+    shop.save({0: 11.0, 40: 6.0, 65: 3.0})
+    definitions = build_definitions(shop.defs(), partitions={"last": "2026-01-01"})
+    bounds = {"start": "2026-01-01", "end": "2026-02-01"}
+    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=shop.instance,
+        asset_selection=[dg.AssetKey(["our_shop", "last"])],
+        tags={f"dagster/asset_partition_range_{name}": day for name, day in bounds.items()},
+    )
+    assert result.success
+    assert materialisations(result)["last"].metadata["events"].value == (
+        "2026-01-01T00:00:00+00:00 to 2026-03-01T00:00:00+00:00"
+    )
+    snapshot = shop.defs().store.require("last")
+    assert sorted(snapshot.collect(snapshot.scan())["amount"]) == [2.0, 6.0, 11.0]
+
+
+def test_runs_of_different_partitions_at_once_all_land(shop: Shop) -> None:
+    shop.run()
+    shop.save({0: 11.0, 40: 6.0, 65: 3.0})
+    last = dg.AssetSelection.assets(dg.AssetKey(["our_shop", "last"]))
+
+    def build(month: str) -> bool:
+        # Each run in an instance of its own, as runs in processes of their own have.
+        with tempfile.TemporaryDirectory() as folder:
+            assets = feature_assets(shop.defs(), partitions={"last": "2026-01-01"})
+            instance = dg.DagsterInstance.ephemeral(tempdir=folder)
+            return dg.materialize(assets, selection=last, partition_key=month, instance=instance).success
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(build, ["2026-01-01", "2026-02-01", "2026-03-01"]))
+    snapshot = shop.defs().store.require("last")
+    assert sorted(snapshot.collect(snapshot.scan())["amount"]) == [3.0, 6.0, 11.0]
+
+
 @pytest.mark.parametrize("kind", ["resource", "store"])
 def test_a_resource_says_where_to_go_online(
     kind: str, tmp_path: Path, redis_server: RedisServer, redis_prefix: str
@@ -231,6 +270,25 @@ def test_a_resource_says_where_to_go_online(
     resource.write_batch("hand", pl.DataFrame({"user": [1], "x": [2]}), ["user"])
     assert resource.read("hand", ANN) == {"x": 2}
     resource.get_store().close()
+
+
+def test_a_job_composed_by_hand_has_an_op_that_goes_online(shop: Shop) -> None:
+    defs = shop.defs()
+    write = write_batch_op(defs, "spend")
+
+    @dg.op(out=dg.Out(dg.Nothing))
+    def build() -> None:
+        defs.build(["spend"])
+
+    @dg.job
+    def publish() -> None:
+        write(start=build())
+
+    result = publish.execute_in_process(instance=shop.instance)
+    (output,) = [event for event in result.all_events if event.is_successful_output and event.step_key == "write_spend"]
+    assert output.step_output_data.metadata["written"].value == 1
+    assert shop.store is not None
+    assert shop.store.read("spend", ANN) == {"amount__sum__7d": 2.0, "amount__sum__30d": 7.0}
 
 
 def test_an_unreachable_redis_fails_the_run_with_a_line_and_the_next_one_repairs(shop: Shop) -> None:

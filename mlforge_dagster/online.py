@@ -1,0 +1,40 @@
+"""Where a step goes online, and how it does."""
+
+from collections.abc import Callable
+
+import dagster as dg
+
+from mlforge.core import Definitions
+from mlforge.features import Feature
+from mlforge.online import OnlineStore
+from mlforge.sync import SyncReport, SyncRequest, sync
+from mlforge_dagster.resources import RedisStoreResource
+
+# What the resource with the online store is called.
+ONLINE_STORE = "online_store"
+# Gives the online store to a step.
+Getter = Callable[[dg.OpExecutionContext | dg.AssetExecutionContext], OnlineStore]
+
+
+def getter(store: OnlineStore | RedisStoreResource) -> Getter:
+    """What gives a step its store: a resource is taken from the run, which may configure it."""
+    if isinstance(store, OnlineStore):
+        return lambda context: store
+    return lambda context: context.resources.online_store.get_store()
+
+
+def resource_keys(store: OnlineStore | RedisStoreResource) -> set[str]:
+    """The resources that a step needs for it."""
+    return {ONLINE_STORE} if isinstance(store, RedisStoreResource) else set()
+
+
+def written(defs: Definitions, feature: Feature, store: OnlineStore) -> SyncReport:
+    """Makes a store hold what holds now of a feature.
+
+    Raises:
+        dg.Failure: What is online is of a later version or instant.
+    """
+    report = sync(SyncRequest(feature_name=feature.name, as_of=defs.as_of), defs.store, store)
+    if report.mode == "stale":
+        raise dg.Failure(f"Feature {feature.name!r} is not written: {report.reason}.", allow_retries=False)
+    return report
