@@ -11,6 +11,7 @@ import dagster as dg
 from mlforge.definition import definition_hash
 from mlforge.duration import microseconds
 from mlforge.features import Feature
+from mlforge.online.codec import CODEC_VERSION
 from mlforge.source import FileSource, Source, without_credentials
 
 Kind = Literal["source", "offline", "online"]
@@ -74,7 +75,7 @@ class MlforgeTranslator:
             group_name=project,
             tags={identifier(tag): "" for tag in feature.tags},
             owners=[owner for owner in feature.owners if "@" in owner or owner.startswith("team:")],
-            code_version=definition_hash(feature),
+            code_version=str(CODEC_VERSION) if online else definition_hash(feature),
             freshness_policy=_freshness(feature) if online else None,
             metadata={"keys": ", ".join(feature.keys)}
             | ({} if not feature.interval else {"interval": feature.interval}),
