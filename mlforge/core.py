@@ -22,7 +22,7 @@ from mlforge.inspection import Inspection, inspect
 from mlforge.instant import Moment, instant
 from mlforge.online.base import OnlineStore
 from mlforge.project import Project
-from mlforge.references import FeatureRef, FeatureSelection, Schema
+from mlforge.references import FeatureRef, FeatureSelection, FeatureSet, Schema
 from mlforge.retrieval import OnlineRequest, async_online_frame, online_frame
 from mlforge.rollback import RollbackReport, rollback
 from mlforge.store.base import Store
@@ -81,6 +81,11 @@ class Definitions:
             DefinitionError: Two features have the same name.
         """
         return self._project.features
+
+    @property
+    def sets(self) -> Sequence[FeatureSet]:
+        """The `FeatureSet`s at the top level of the project's modules, by name."""
+        return self._project.sets
 
     def build(
         self,
@@ -365,11 +370,11 @@ class Definitions:
         return inspect(self.feature(feature), self.store, self.online_store, at=moment, now=now, version=version)
 
     def to_dict(self) -> dict[str, Any]:
-        """What the project defines, as JSON knows it: sources, entities, features; the same in every process.
+        """What the project defines, as JSON knows it: sources, entities, features, sets; the same in every process.
 
         Nothing is read for it, and no credentials are in it.
         """
-        return describe(self.name, self.features.values())
+        return describe(self.name, self.features.values(), self.sets)
 
     def versions(self, feature: str) -> list[Version]:
         """The versions of a feature, the newest first: every commit to its table, also those of others.

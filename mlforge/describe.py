@@ -6,16 +6,17 @@ from typing import Any
 
 from mlforge.definition import definition_hash
 from mlforge.features import Feature
+from mlforge.references import FeatureSet, references
 from mlforge.source import FileSource, Source, without_credentials
 
 # Raised whenever the same project would be described in another form.
 FORMAT = 1
 
 
-def describe(name: str, features: Iterable[Feature]) -> dict[str, Any]:
+def describe(name: str, features: Iterable[Feature], sets: Iterable[FeatureSet]) -> dict[str, Any]:
     """What a project defines, as lists, dicts, texts and numbers that JSON knows; nothing is read for it.
 
-    Features, sources and entities are sorted, so that it makes no difference where in the code a feature stands.
+    Features, sets, sources and entities are sorted, so that it makes no difference where in the code a feature stands.
     Stores are left out, since they are other ones wherever a project runs, and so are credentials.
     """
     named = sorted(features, key=lambda feature: feature.name)
@@ -26,6 +27,19 @@ def describe(name: str, features: Iterable[Feature]) -> dict[str, Any]:
         "sources": sorted(sources, key=lambda source: (source["type"], source.get("paths", []), source["features"])),
         "entities": [{"keys": keys, "features": having} for keys, having in entities(named)],
         "features": [describe_feature(feature) for feature in named],
+        "sets": [describe_set(one) for one in sorted(sets, key=lambda one: one.name)],
+    }
+
+
+def describe_set(named: FeatureSet) -> dict[str, Any]:
+    """A set with what it asks for of each feature; without columns all of them."""
+    return {
+        "name": named.name,
+        "description": named.description,
+        "features": [
+            {"name": one.name, "columns": one.columns and list(one.columns), "version": one.version}
+            for one in references(named)
+        ],
     }
 
 

@@ -90,6 +90,12 @@ class Project:
         known = self.features
         return [(self._of_name(ref.name, known), ref) for ref in references(selection)]
 
+    @property
+    def sets(self) -> list[FeatureSet]:
+        """The sets that are named where the project is defined, by name."""
+        found = {id(value): value for _, value in self._top_level() if isinstance(value, FeatureSet)}
+        return sorted(found.values(), key=lambda one: one.name)
+
     def pinned(self, name: str) -> set[str]:
         """The versions of a feature that a `FeatureSet` or a `FeatureRef` names where the project is defined."""
         named = [value for _, value in self._top_level() if isinstance(value, FeatureSet | FeatureRef)]

@@ -36,6 +36,10 @@ def last_amount(df):
 def prices(df):
     return df.select("user_id", "day", "price", note=pl.lit("äb"))
 
+fraud_v3 = mlf.FeatureSet(
+    "fraud_v3", features=["user_spend:amount__sum__7d", mlf.FeatureRef("prices", version="1.2.0")], description="Fraud."
+)
+
 defs = mlf.Definitions("shop", store=LocalStore("store"), online_store=ONLINE, as_of="2026-01-10T00:00:00Z")
 """
 

@@ -142,7 +142,7 @@ def test_when_rows_are_known_and_how_long_they_hold_is_described_and_listed() ->
 
 
 def test_a_project_without_features_is_described_too() -> None:
-    assert described() == {"format": 1, "name": "p", "sources": [], "entities": [], "features": []}
+    assert described() == {"format": 1, "name": "p", "sources": [], "entities": [], "features": [], "sets": []}
 
 
 def test_list_shows_sources_with_what_reads_them_and_whether_they_are_there() -> None:
@@ -175,6 +175,13 @@ def test_list_shows_entities() -> None:
     assert json.loads(run("list entities --json").out)[0] == {"keys": ["day", "user_id"], "features": ["prices"]}
 
 
+def test_list_shows_sets() -> None:
+    lines = run("list sets").out.splitlines()
+    assert [cells(line) for line in lines[2:]] == [["fraud_v3", "user_spend:amount__sum__7d, prices 1.2.0"]]
+    (found,) = json.loads(run("list sets --json").out)
+    assert found["features"][1] == {"name": "prices", "columns": None, "version": "1.2.0"}
+
+
 def test_list_alone_is_list_features() -> None:
     assert run("list").out == run("list features").out
     assert run("list --json").out == run("list features --json").out
@@ -186,7 +193,7 @@ def test_list_names_every_aggregation_of_a_column_whichever_metric_asks_for_it()
     assert "  windows   1d, 7d, 30d\n  columns   amount: max, sum, count\n" in run("list").out
 
 
-@pytest.mark.parametrize("what", ["features", "sources", "entities"])
+@pytest.mark.parametrize("what", ["features", "sources", "entities", "sets"])
 def test_of_nothing_there_is_nothing_to_list(what: str) -> None:
     Path("definitions.py").write_text("import mlforge as mlf\ndefs = mlf.Definitions('empty', features=[])")
     assert run(f"list {what}").out == f"empty has no {what}.\n"

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 EXAMPLES = """Examples:
   mlforge list
   mlforge list sources
-  mlforge list entities --json"""
+  mlforge list entities --json
+  mlforge list sets"""
 
 
 def register(app: App) -> None:
@@ -25,19 +26,20 @@ def register(app: App) -> None:
 
 
 def list_(
-    what: Literal["features", "sources", "entities"] = "features",
+    what: Literal["features", "sources", "entities", "sets"] = "features",
     /,
     *,
     definitions: str | None = None,
     json: bool = False,
 ) -> int:
-    """List the features, the sources that they read, or the entities that they are about.
+    """List the features, the sources that they read, the entities that they are about, or sets of them.
 
     Features are shown with their keys, times, windows and source, the version that is built, and to which one it was
-    rolled back; sources with whether they are there; entities as the columns that name them.
+    rolled back; sources with whether they are there; entities as the columns that name them; sets with the columns
+    and the version that they ask for.
 
     Args:
-        what: features, sources or entities.
+        what: features, sources, entities or sets.
         definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
             [tool.mlforge], or else ./definitions.py.
         json: Print one JSON array.
@@ -52,6 +54,8 @@ def list_(
             found = [_listed(defs, feature) for feature in features]
         elif what == "sources":
             found = [_source(source, read_by) for source, read_by in describe.readers(features)]
+        elif what == "sets":
+            found = [describe.describe_set(one) for one in defs.sets]
         else:
             found = [{"keys": keys, "features": having} for keys, having in describe.entities(features)]
     if json:
@@ -129,6 +133,11 @@ def _paths(source: "Source | Feature") -> list[str]:
     return list(described.get("paths", [described["type"]]))
 
 
+def _reference(one: dict[str, Any]) -> str:
+    columns = f":{','.join(one['columns'])}" if one["columns"] else ""
+    return f"{one['name']}{columns}{' ' + one['version'] if one['version'] else ''}"
+
+
 def _source(source: "Source", read_by: list[str]) -> dict[str, Any]:
     """A source, and whether it is there: None where that cannot be told without reading it."""
     from mlforge.errors import DataError
@@ -142,6 +151,8 @@ def _source(source: "Source", read_by: list[str]) -> dict[str, Any]:
 
 
 def _row(each: dict[str, Any]) -> dict[str, str]:
+    if "name" in each:
+        return {"set": each["name"], "features": ", ".join(map(_reference, each["features"]))}
     row = {name: ", ".join(value) for name, value in each.items() if isinstance(value, list)}
     if "there" in each:
         row["there"] = each["problem"] or ("yes" if each["there"] else "not looked at")
