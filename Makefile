@@ -10,7 +10,7 @@ help:  ## Show what there is to make.
 demo: .venv/demo  ## Build features from real transactions, put them online, read them back.
 	cd examples/transactions && ../../$(BIN)/python demo.py
 
-dagster: .venv/dagster  ## Open the example in Dagster, on http://localhost:3000.
+dagster: .venv/dev  ## Open the example in Dagster, on http://localhost:3000.
 	mkdir -p examples/transactions/dagster_home
 	DAGSTER_HOME=$(CURDIR)/examples/transactions/dagster_home $(BIN)/dagster dev --workspace workspace.yaml
 
@@ -47,10 +47,6 @@ clean:  ## Remove the environment and what tests and examples have made.
 
 .venv/demo: .venv/bin/pip pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded]' --group demo
-	@touch $@
-
-.venv/dagster: .venv/bin/pip pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,dagster]' --group demo --group ui
 	@touch $@
 
 .venv/dev: .venv/bin/pip pyproject.toml constraints.txt
