@@ -8,25 +8,27 @@ import json
 import re
 import sys
 import textwrap
+from collections import deque
 from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import PurePath
-from types import CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
 from polars.datatypes import DataTypeClass
 
+from mlforge.errors import DefinitionError
 from mlforge.features import Feature
 from mlforge.modules import imported, is_own
 from mlforge.windows import ALGORITHM
 
 # Values whose repr says all there is, and says the same in every process.
 _PLAIN = (
-    *(str, int, float, complex, bool, bytes, type(None), Decimal, Fraction, PurePath, re.Pattern, range),
+    *(str, int, float, complex, bool, bytes, bytearray, type(None), Decimal, Fraction, range),
     *(dt.date, dt.time, dt.timedelta, dt.timezone, ZoneInfo, pl.DataType, DataTypeClass),
 )
 
@@ -43,7 +45,7 @@ def definition_hash(feature: Feature) -> str:
     """
     content = {
         "algorithm": ALGORITHM,
-        "function": _code(feature.function, set()),
+        "function": _whole(feature),
         "keys": feature.keys,
         "timestamp": feature.timestamp,
         "interval": feature.interval,
@@ -56,10 +58,37 @@ def definition_hash(feature: Feature) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
-def _code(function: Any, seen: set[Any]) -> list[Any]:
+class _Seen:
+    """What has been looked at, so that each thing is once, and told apart by its number wherever it stands again."""
+
+    def __init__(self, before: "_Seen | None" = None) -> None:
+        # With the things themselves, so that no other one gets the id of one of them.
+        self._numbers: dict[Any, tuple[int, Any]] = {} if before is None else dict(before._numbers)
+
+    def again(self, key: Any, value: Any) -> list[Any] | None:
+        """How to write something that was there before; None the first time."""
+        if key in self._numbers:
+            return ["again", self._numbers[key][0]]
+        self._numbers[key] = len(self._numbers), value
+        return None
+
+    def copy(self) -> "_Seen":
+        """What has been looked at so far."""
+        return _Seen(self)
+
+
+def _whole(feature: Feature) -> list[Any]:
+    try:
+        return _code(feature.function, _Seen())
+    except RecursionError:
+        raise DefinitionError(
+            f"Feature {feature.name!r} names something that contains itself, so that it cannot be told whether its "
+            f"definition has changed."
+        ) from None
+
+
+def _code(function: Any, seen: _Seen) -> list[Any]:
     """The function's own code and that of what it names, each once."""
-    if id(function) in seen:
-        return []
     inner = inspect.unwrap(function)
     home = getattr(function, "__globals__", {})
     if inner is not function and not is_own(home, getattr(inner, "__globals__", {})):
@@ -74,7 +103,8 @@ def _code(function: Any, seen: set[Any]) -> list[Any]:
         call = type(function).__call__
         own = _code(call, seen) if isinstance(call, FunctionType) else []
         return [type(function).__qualname__, own, _attributes(function, getattr(call, "__globals__", {}), seen)]
-    seen.add(id(function))
+    if (before := seen.again(id(function), function)) is not None:
+        return before
     tree = _tree(function)
     code = _bytecode(function.__code__, function.__doc__) if tree is None else ast.dump(tree)
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
@@ -86,37 +116,52 @@ def _code(function: Any, seen: set[Any]) -> list[Any]:
     defaults = [_value(value, home, seen) for value in (function.__defaults__, function.__kwdefaults__)]
     # What a decorator of another module wraps counts, whatever that module takes for its own.
     wrapped = [] if getattr(inner, "__globals__", home) is home else [_code(vars(function)["__wrapped__"], seen)]
-    return [code, defaults, [pair for pair in named if pair[1] is not None], *wrapped]
+    attributes = [[name, _value(item, home, seen)] for name, item in vars(function).items() if name != "__wrapped__"]
+    return [code, defaults, [pair for pair in named if pair[1] is not None], *wrapped, *attributes]
 
 
-def _named(value: Any, names: frozenset[str], home: Mapping[str, Any], seen: set[Any]) -> Any:
+def _named(value: Any, names: frozenset[str], home: Mapping[str, Any], seen: _Seen) -> Any:
     """What a name in a function's code stands for; of a module of the project, what else the code names in it."""
     if not isinstance(value, ModuleType):
         return _value(value, home, seen)
-    if not is_own(vars(value), home) or (value, names) in seen:
+    if not is_own(vars(value), home):
         return None
-    seen.add((value, names))
+    if (before := seen.again((value, names), value)) is not None:
+        return before
     held = {name: getattr(value, name) for name in sorted(names) if hasattr(value, name)}
     own = [[name, _named(item, names, vars(value), seen)] for name, item in held.items()]
     return [pair for pair in own if pair[1] is not None] or None
 
 
-def _value(value: Any, home: Mapping[str, Any], seen: set[Any]) -> Any:
+def _value(value: Any, home: Mapping[str, Any], seen: _Seen) -> Any:
     """What a function names, as JSON; None where it belongs to no module of the project or cannot be told."""
     if isinstance(value, Feature):
         return _code(value.function, seen)
     if isinstance(value, _PLAIN):
         return repr(value)
+    if isinstance(value, PurePath):
+        return repr(_relative(value, home))
+    if isinstance(value, re.Pattern):
+        # Its repr is cut off.
+        return [repr(value.pattern), value.flags]
+    if isinstance(value, SimpleNamespace):
+        return _value(vars(value), home, seen)
     if isinstance(value, dict | MappingProxyType):
         return [[_value(key, home, seen), _value(item, home, seen)] for key, item in value.items()]
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | deque):
         return [type(value).__name__, *(_value(item, home, seen) for item in value)]
     if isinstance(value, set | frozenset):
-        return sorted(json.dumps(_value(item, home, seen)) for item in value)
+        # Each by itself, since they come in another order in every process.
+        return sorted(json.dumps(_value(item, home, seen.copy())) for item in value)
     if isinstance(value, pl.Expr):
         return _expression(value)
     if isinstance(value, pl.DataFrame | pl.Series):
         return hashlib.sha256(pl.DataFrame(value).serialize()).hexdigest()
+    if isinstance(value, pl.LazyFrame):
+        return hashlib.sha256(value.serialize()).hexdigest()
+    if hasattr(value, "__array_interface__"):
+        # An array of NumPy, which nobody here needs otherwise.
+        return [str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).hexdigest()]
     if isinstance(value, partial):
         return [_value(part, home, seen) for part in (value.func, value.args, value.keywords)]
     if isinstance(value, property):
@@ -139,11 +184,10 @@ def _is_of_the_project(owner: type, home: Mapping[str, Any]) -> bool:
     return module is not None and is_own(vars(module), home)
 
 
-def _attributes(value: Any, home: Mapping[str, Any], seen: set[Any]) -> list[Any]:
+def _attributes(value: Any, home: Mapping[str, Any], seen: _Seen) -> list[Any]:
     """What an object or a class of the project holds, and the classes it is of, each once."""
-    if id(value) in seen:
-        return []
-    seen.add(id(value))
+    if (before := seen.again(id(value), value)) is not None:
+        return before
     kept = [(n, item) for n, item in _held(value).items() if not n.startswith("__") or isinstance(item, FunctionType)]
     own = [[name, _value(item, home, seen)] for name, item in kept]
     if not isinstance(value, type):
@@ -157,7 +201,9 @@ def _held(value: Any) -> dict[str, Any]:
     state = object.__getstate__(value)
     # Slots come second.
     parts = state if isinstance(state, tuple) else (state,)
-    return {name: item for part in parts if isinstance(part, dict) for name, item in part.items()}
+    items = [item for part in parts if isinstance(part, dict) for item in part.items()]
+    # What was computed once and kept follows from the rest.
+    return {name: item for name, item in items if not isinstance(getattr(type(value), name, None), cached_property)}
 
 
 def _expression(expression: pl.Expr) -> str:
@@ -171,10 +217,25 @@ def _names(code: CodeType) -> frozenset[str]:
     return frozenset(code.co_names).union(*inner)
 
 
+def _relative(path: PurePath, home: Mapping[str, Any]) -> PurePath:
+    """A path below the folder of the module that names it, from there: that folder is another one on every machine."""
+    folder = PurePath(home.get("__file__") or "/").parent
+    return path.relative_to(folder) if path.is_absolute() and path.is_relative_to(folder) else path
+
+
 def _tree(function: FunctionType) -> ast.AST | None:
+    """The syntax tree of a function; None where there is none, or it is not that of the code that runs."""
+    running = function.__code__
     try:
         # Of the code, since the source of a function is that of the one it wraps.
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function.__code__)))
+        lines, _ = inspect.findsource(running)
+        same = [code for code in _codes("".join(lines)).get(running.co_qualname, ()) if _equal(code, running)]
+        if not same:
+            # The file was edited since it was loaded.
+            return None
+        # Lines may have moved, and of functions of one name the nearest is meant.
+        first = min((code.co_firstlineno for code in same), key=lambda line: abs(line - running.co_firstlineno))
+        tree = ast.parse(textwrap.dedent("".join(inspect.getblock(lines[first - 1 :]))))
     except (OSError, SyntaxError):
         # No source (`python -c`, a REPL), or a lambda in the middle of an expression.
         return None
@@ -184,6 +245,25 @@ def _tree(function: FunctionType) -> ast.AST | None:
     found.decorator_list = []
     if ast.get_docstring(found) is not None:
         found.body = found.body[1:]
+    return found
+
+
+def _equal(one: CodeType, other: CodeType) -> bool:
+    return _bytecode(one) == _bytecode(other)
+
+
+@lru_cache(maxsize=64)
+def _codes(source: str) -> dict[str, list[CodeType]]:
+    """What is compiled from a file, by qualified name."""
+    found: dict[str, list[CodeType]] = {}
+    try:
+        waiting = [compile(source, "", "exec", dont_inherit=True)]
+    except SyntaxError:
+        return found
+    while waiting:
+        code = waiting.pop()
+        found.setdefault(code.co_qualname, []).append(code)
+        waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
     return found
 
 

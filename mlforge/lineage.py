@@ -50,14 +50,14 @@ def source_of(feature: Feature, store: Store) -> Source:
         raise
 
 
-def identity(source: Source) -> str | None:
-    """16 hex digits that stay for as long as a feature reads the same thing; None where that cannot be told."""
+def identity(source: Source) -> str:
+    """16 hex digits that stay for as long as a feature reads the same thing; of a source of one's own, its class."""
     if isinstance(source, TableSource):
         text = f"feature {source.snapshot.feature_name}"
     elif isinstance(source, FileSource):
         text = repr(source)
     else:
-        return None
+        text = f"{type(source).__module__}.{type(source).__qualname__}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

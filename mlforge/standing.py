@@ -97,14 +97,14 @@ def part(
         return Part(reason="the definition has changed")
     if current.record.kind == "rollback":
         return Part(reason="what was there was rolled back")
-    if len({current.record.source, identity(source)} - {None}) > 1:
+    if current.record.source not in (None, identity(source)):
         return Part(reason="it reads another source than before")
     if feature.timestamp is None:
         return Part(reason="it has no timestamp")
     if feature.available_at is not None:
         return Part(reason="any event may have become available")
     if isinstance(source, TableSource):
-        return _changed(feature, source.snapshot, store, current.record.source_version)
+        return _changed(feature, source.snapshot, store, current.record)
     if wanted.look_back is None:
         return Part(events=wanted.events, complete=False)
     if (newest := current.newest()) is None:
@@ -119,16 +119,19 @@ def in_microseconds(length: dt.timedelta | None) -> int | None:
     return None if length is None else length // dt.timedelta(microseconds=1)
 
 
-def _changed(feature: Feature, now: Snapshot, store: Store, version: int | None) -> Part:
+def _changed(feature: Feature, now: Snapshot, store: Store, read: BuildRecord) -> Part:
     """The months in which a feature that is read has other rows than at the version that was read last."""
     unknown = Part(reason=f"it cannot be told what has changed in {now.feature_name!r}")
-    if version is None or now.record.timestamp != feature.timestamp:
+    if read.source_version is None or now.record.timestamp != feature.timestamp:
         return unknown
     try:
-        before = store.open(now.feature_name, version)
+        before = store.open(now.feature_name, read.source_version)
     except StoreError:
         return unknown
-    if before is None or before.schema != now.schema or before.record.timestamp != now.record.timestamp:
+    # A table that was deleted and made again has other files at a version of the same number.
+    if before is None or TableSource(before).fingerprint() != read.fingerprint:
+        return unknown
+    if before.schema != now.schema or before.record.timestamp != now.record.timestamp:
         return unknown
     months = {month for month, _ in before.files.items() ^ now.files.items()}
     return Part(events=month_span(months)) if months else Part()

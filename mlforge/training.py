@@ -14,7 +14,7 @@ from mlforge.features import RESERVED
 from mlforge.instant import INSTANT
 from mlforge.online.keys import key_text_expr
 from mlforge.references import Schema, named, selected
-from mlforge.source import FileSource, without_credentials
+from mlforge.source import FileSource, hidden, without_credentials
 from mlforge.store.snapshot import Snapshot
 
 _ROW, _TIME = f"{RESERVED}row", f"{RESERVED}time"
@@ -66,7 +66,8 @@ def as_labels(entity_df: pl.DataFrame | pl.LazyFrame | str | Path, *, lazy: bool
         # A path of labels is no source.
         raise DataError(f"The labels cannot be read: {str(error).replace('source', 'path', 1)}") from None
     except (OSError, DeltaError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise DataError(f"The labels{where} cannot be read: {one_line(error)}") from error
+        why = one_line(error) if isinstance(entity_df, pl.LazyFrame) else hidden(one_line(error), FileSource(entity_df))
+        raise DataError(f"The labels{where} cannot be read: {why}") from None
 
 
 def training_frame(

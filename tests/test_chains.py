@@ -1,6 +1,7 @@
 """Features that read features: built after what they read, and of what has changed there no more and no less."""
 
 import datetime as dt
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -209,3 +210,14 @@ def test_a_feature_over_windows_is_no_source() -> None:
 
     with pytest.raises(DefinitionError, match="its source 'spend' has windows"):
         mlf.feature(keys=["user"], source=spend, timestamp="ts", name="more")(lambda df: df)
+
+
+def test_a_table_that_was_made_again_is_not_the_one_that_was_read(chain: Chain) -> None:
+    chain.save([5, 30, 60, 90])
+    # Deleted, and built until it has as many versions.
+    shutil.rmtree(chain.folder / "store" / "base")
+    chain.build("base")
+    chain.save([5, 30, 61, 90])
+    chain.build("base")
+    chain.build("double", "spend", incremental=True)
+    chain.require_whole()

@@ -425,3 +425,26 @@ def test_a_part_of_another_source_is_no_part(project: Project) -> None:
     project.source = "others.parquet"
     assert project.build(0, 1).reason == "it reads another source than before"
     assert project.build(0, 1, force=True).reason == ""
+
+
+class First(mlf.Source):
+    amount = 1
+
+    def scan(self) -> pl.LazyFrame:
+        return pl.LazyFrame({"user": [1, 1], "ts": [START, START + 40 * DAY], "amount": [self.amount] * 2})
+
+
+class Second(First):
+    amount = 7
+
+
+def test_a_part_of_another_source_of_ones_own_is_no_part(tmp_path: Path) -> None:
+    def definitions(source: mlf.Source) -> Definitions:
+        feature = mlf.feature(keys=["user"], source=source, timestamp="ts", name="f")(lambda df: df)
+        return Definitions("p", features=[feature], store=LocalStore(tmp_path))
+
+    definitions(First()).build()
+    (report,) = definitions(Second()).build(start=START + 31 * DAY)
+    assert report.reason == "it reads another source than before"
+    snapshot = LocalStore(tmp_path).require("f")
+    assert snapshot.collect(snapshot.scan())["amount"].to_list() == [7, 7]

@@ -264,3 +264,14 @@ def test_what_a_url_hides_is_not_in_what_is_said_when_it_cannot_be_read(url: str
     (report,) = definitions.validate()
     assert report.problem
     assert "s3cret" not in report.problem
+    with pytest.raises(DataError, match="labels") as caught:
+        definitions.get_training_data([], url.format(address))
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+    @mlf.feature(keys=["k"], source=url.format(address))
+    def eager(df: pl.LazyFrame) -> pl.DataFrame:
+        return df.collect()
+
+    with pytest.raises(DataError, match="Feature 'eager'") as caught:
+        mlf.Definitions("p", features=[eager], store=LocalStore(tmp_path / "store")).build()
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))

@@ -86,6 +86,10 @@ def _run(feature: Feature, source: Source, span: Span | None) -> pl.DataFrame:
         if isinstance(result, pl.LazyFrame):
             return _collected(feature, source, result, span)
     except BaseException as error:
+        if isinstance(error, OSError | pl.exceptions.PolarsError) and hidden(str(error), source) != str(error):
+            raise DataError(
+                f"Feature {feature.name!r}, which reads {source!r}: {hidden(one_line(error), source)}"
+            ) from None
         if not isinstance(error, DataError):
             error.add_note(f"This happened while running feature {feature.name!r}, which reads {source!r}.")
         raise

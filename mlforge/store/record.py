@@ -34,7 +34,7 @@ class BuildRecord:
         restored: The version that a rollback has brought back, MAJOR.MINOR.PATCH.
         look_back: Where the build has looked for late events only, up to how many microseconds before the last one
             that was built then; None where it has read all, or what somebody has named.
-        source: What was read, as 16 hex digits; None where that cannot be told.
+        source: What was read, as 16 hex digits; None in records of earlier releases.
         source_version: The Delta version of the feature that was read; None where the source is no feature.
     """
 
