@@ -27,7 +27,7 @@ def main(folder: Path, calls: int) -> None:
             found = store.get_historical_features(entity_df=labels, features=features).to_df()
             taken.append(time.perf_counter() - began)
     found.rename(columns={"event_timestamp": "at"}).to_parquet(folder / "found.parquet")
-    print(json.dumps({"seconds": statistics.median(taken)}))
+    print(json.dumps({"first": taken[0], "seconds": statistics.median(taken[1:])}))
 
 
 def _store(registry: str, rows: Path) -> FeatureStore:

@@ -29,7 +29,7 @@ def main(folder: Path, calls: int) -> None:
             found = project.get_training_data(features=["state"], entity_df=labels, timestamp="at")
             taken.append(time.perf_counter() - began)
     found.write_parquet(folder / "found.parquet")
-    print(json.dumps({"seconds": statistics.median(taken)}))
+    print(json.dumps({"first": taken[0], "seconds": statistics.median(taken[1:])}))
 
 
 if __name__ == "__main__":
