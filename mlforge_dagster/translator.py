@@ -15,6 +15,15 @@ from mlforge.online.codec import CODEC_VERSION
 from mlforge.source import FileSource, Source, without_credentials
 
 Kind = Literal["source", "offline", "online"]
+# What Dagster has an icon for, by the ending of a file; a Delta table is a folder.
+_KINDS = {
+    "": "deltalake",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".ndjson": "json",
+    ".jsonl": "json",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,19 +118,31 @@ def source_name(source: Source) -> str:
 
     >>> source_name(FileSource("data/transactions/2026-*.parquet"))
     'transactions'
+    >>> source_name(FileSource("https://host/events.parquet?sig=abc"))
+    'events'
     """
     if not isinstance(source, FileSource):
         return identifier(type(source).__name__)
-    parts = [part for part in PurePosixPath(without_credentials(source.paths[0])).parts if not set("*?[") & set(part)]
+    parts = [part for part in PurePosixPath(_plain(source.paths[0])).parts if not set("*?[") & set(part)]
     return identifier(PurePosixPath(parts[-1]).stem) if parts else "files"
 
 
 def source_kinds(source: Source) -> set[str]:
-    """The icon of a source: the format of its files."""
+    """The icon of a source: the format of its files; none where the ending does not tell it.
+
+    >>> source_kinds(FileSource("https://host/x.csv.gz?sig=abc.S3CRET"))
+    {'csv'}
+    """
     if not isinstance(source, FileSource):
         return {"python"}
-    ending = PurePosixPath(source.paths[0]).suffix.removeprefix(".")
-    return {{"": "deltalake", "ndjson": "json", "jsonl": "json"}.get(ending, ending)}
+    path = _plain(source.paths[0]).lower().removesuffix(".gz")
+    kind = _KINDS.get(PurePosixPath(path).suffix)
+    return set() if kind is None else {kind}
+
+
+def _plain(path: str) -> str:
+    """A path or URL without credentials and without the parameters of a signed URL."""
+    return without_credentials(path).removesuffix("?***")
 
 
 def described(source: Source) -> str:

@@ -442,3 +442,24 @@ defs = mlf.Definitions("component", store=LocalStore({str(tmp_path / "own")!r}))
             assert {"component/last", "component/events"} <= keys
             assert definitions.schedules is not None
             assert [schedule.name for schedule in definitions.schedules] == ["component_features_schedule"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "kinds"),
+    [
+        ("https://ann:s3cret@host/x.parquet?sig=abc.S3CRET", "x", {"parquet"}),
+        ("https://host/x.csv?sig=a/b.S3CRET", "x", {"csv"}),
+        ("data/2026-0?.ndjson", "data", {"json"}),
+        ("data/table", "table", {"deltalake"}),
+        ("data/x.other", "x", set()),
+    ],
+)
+def test_a_source_is_called_and_shown_without_what_a_url_hides(path: str, name: str, kinds: set[str]) -> None:
+    @mlf.feature(keys=["user"], source=path, timestamp="ts")
+    def last(df: pl.LazyFrame) -> pl.LazyFrame:
+        return df
+
+    definitions = build_definitions(Definitions("p", features=[last]))
+    (source,) = [spec for spec in definitions.resolve_all_asset_specs() if spec.key.path[-1] != "last"]
+    assert (source.key.path[-1], source.kinds) == (name, kinds)
+    assert "s3cret" not in repr(source).lower()
