@@ -12,6 +12,7 @@ from mlforge.errors import DefinitionError
 from mlforge.features import Feature
 from mlforge.online import OnlineStore
 from mlforge_dagster.graph import Graph
+from mlforge_dagster.online import getter, resource_keys
 from mlforge_dagster.resources import RedisStoreResource
 from mlforge_dagster.translator import MlforgeTranslator, identifier
 
@@ -88,7 +89,7 @@ def online_reconcile_sensor(
     Args:
         defs: The project.
         features: Names; all features by default.
-        online_store: As for `feature_assets`; it has to keep a status.
+        online_store: As for `feature_assets`, a resource among the `resources` included; it has to keep a status.
         name: The sensor's name.
         translator: The one that made the assets.
         cadence: How often features without an interval follow the time.
@@ -110,6 +111,7 @@ def online_reconcile_sensor(
         name=name or f"{project}_online_reconcile",
         target=dg.AssetSelection.assets(*(graph.online[feature.name].key for feature in chosen)),
         minimum_interval_seconds=minimum_interval_seconds,
+        required_resource_keys=resource_keys(given),
         description="Requests what is online where it is not what offline says, or time has moved a window.",
     )
     def reconcile(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -117,7 +119,7 @@ def online_reconcile_sensor(
         under_way = dg.RunsFilter(tags=tags, statuses=NOT_FINISHED_STATUSES)
         if context.instance.get_runs(under_way, limit=1):
             return dg.SkipReason("A run is under way.")
-        store = given if isinstance(given, OnlineStore) else given.get_store()
+        store = getter(given)(context)
         reasons = {feature.name: behind(feature, defs, store, cadence) for feature in chosen}
         late = [name for name, reason in reasons.items() if reason is not None]
         if not late:

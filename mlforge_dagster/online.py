@@ -12,19 +12,19 @@ from mlforge_dagster.resources import RedisStoreResource
 
 # What the resource with the online store is called.
 ONLINE_STORE = "online_store"
-# Gives the online store to a step.
-Getter = Callable[[dg.OpExecutionContext | dg.AssetExecutionContext], OnlineStore]
+# Gives the online store to a step or a sensor.
+Getter = Callable[[dg.OpExecutionContext | dg.AssetExecutionContext | dg.SensorEvaluationContext], OnlineStore]
 
 
 def getter(store: OnlineStore | RedisStoreResource) -> Getter:
-    """What gives a step its store: a resource is taken from the run, which may configure it."""
+    """What gives a step or a sensor its store: a resource is taken from the context, which has configured it."""
     if isinstance(store, OnlineStore):
         return lambda context: store
     return lambda context: context.resources.online_store.get_store()
 
 
 def resource_keys(store: OnlineStore | RedisStoreResource) -> set[str]:
-    """The resources that a step needs for it."""
+    """The resources that a step or a sensor needs for it."""
     return {ONLINE_STORE} if isinstance(store, RedisStoreResource) else set()
 
 

@@ -322,14 +322,20 @@ def test_a_feature_without_times_has_no_partitions(tmp_path: Path) -> None:
 
 def evaluated(shop: Shop, **options: Any) -> set[str] | str:
     sensor = online_reconcile_sensor(shop.defs(), **options)
-    definitions = build_definitions(shop.defs(), sensors=[sensor])
-    context = dg.build_sensor_context(instance=shop.instance, definitions=definitions)
-    found = sensor(context)
-    if isinstance(found, dg.SkipReason):
-        return str(found.skip_message)
-    assert isinstance(found, dg.RunRequest)
-    assert found.asset_selection is not None
-    return {key.path[-1] for key in found.asset_selection}
+    return looked(sensor, shop, build_definitions(shop.defs(), sensors=[sensor]))
+
+
+def looked(sensor: dg.SensorDefinition, shop: Shop, definitions: dg.Definitions) -> set[str] | str:
+    """What a sensor asks for, as the daemon has it look, or why it asks for nothing."""
+    with dg.build_sensor_context(
+        instance=shop.instance, repository_def=definitions.get_repository_def(), resources=definitions.resources
+    ) as context:
+        found = sensor.evaluate_tick(context)
+    if found.skip_message is not None:
+        return found.skip_message
+    (request,) = found.run_requests or []
+    assert request.asset_selection is not None
+    return {key.path[-1] for key in request.asset_selection}
 
 
 def test_the_sensor_asks_for_what_is_behind_and_for_nothing_else(shop: Shop) -> None:
@@ -463,3 +469,43 @@ def test_a_source_is_called_and_shown_without_what_a_url_hides(path: str, name: 
     (source,) = [spec for spec in definitions.resolve_all_asset_specs() if spec.key.path[-1] != "last"]
     assert (source.key.path[-1], source.kinds) == (name, kinds)
     assert "s3cret" not in repr(source).lower()
+
+
+def test_a_resource_does_not_show_what_is_secret() -> None:
+    resource = RedisStoreResource(password="s3cret", ssl_options={"ssl_password": "s3cret"})
+    assert "s3cret" not in repr(resource) + str(resource)
+
+
+def test_environment_variables_work_in_runs_in_the_sensor_and_in_a_script(
+    tmp_path: Path, redis_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RedisServer(requirepass="s3cret") as server:
+        monkeypatch.setenv("REDIS_PASSWORD", "s3cret")
+        monkeypatch.setenv("REDIS_PORT", str(server.port))
+        online = RedisStoreResource(
+            host=server.host,
+            port=dg.EnvVar.int("REDIS_PORT"),
+            password=dg.EnvVar("REDIS_PASSWORD"),
+            prefix=redis_prefix,
+        )
+        shop = Shop(tmp_path, None)
+        sensor = online_reconcile_sensor(shop.defs(), online_store=online)
+        definitions = build_definitions(shop.defs(), online_store=online, sensors=[sensor])
+
+        shop.defs().build()
+        assert looked(sensor, shop, definitions) == {"spend_online", "last_online", "double_online"}
+        assert definitions.resolve_implicit_global_asset_job_def().execute_in_process(instance=shop.instance).success
+        assert looked(sensor, shop, definitions) == "All is online."
+        assert online.read("spend", ANN) == {"amount__sum__7d": 2.0, "amount__sum__30d": 7.0}
+        online.get_store().close()
+
+
+@pytest.mark.parametrize(("value", "said"), [(None, "is not set"), ("a", "is no whole number")])
+def test_an_environment_variable_that_leads_nowhere_is_one_line(
+    value: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REDIS_PORT", raising=False)
+    if value is not None:
+        monkeypatch.setenv("REDIS_PORT", value)
+    with pytest.raises(DefinitionError, match=f"'REDIS_PORT' {said}"):
+        RedisStoreResource(port=dg.EnvVar.int("REDIS_PORT")).get_store()
