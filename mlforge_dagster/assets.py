@@ -10,7 +10,6 @@ from mlforge.core import Definitions
 from mlforge.errors import CheckFailedError
 from mlforge.features import Feature
 from mlforge.online import OnlineStore
-from mlforge.source import Source
 from mlforge.validate import validate
 from mlforge.verdicts import CheckResult
 from mlforge_dagster import metadata
@@ -18,6 +17,7 @@ from mlforge_dagster.checks import IN_SYNC, PARITY, in_sync, online_version, par
 from mlforge_dagster.graph import Graph
 from mlforge_dagster.online import getter, resource_keys, written
 from mlforge_dagster.resources import RedisStoreResource
+from mlforge_dagster.sources import DATA_VERSION, version, was_read
 from mlforge_dagster.translator import identifier, op_name
 
 Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
@@ -64,8 +64,8 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
             yield from verdicts(context, list(validate(feature).checks))
             return
         window = context.partition_time_window if context.has_partition_key_range or context.has_partition_key else None
-        if (source := graph.read.get(feature.name)) is not None:
-            observe(context, source, feature.source)
+        # Dagster takes the versions of what is upstream before a step begins; here it is what the build finds.
+        tags = _observed(context, graph, feature)
         request = BuildRequest() if window is None else BuildRequest(start=window.start, end=window.end)
         try:
             [report] = defs.building([feature.name], request)
@@ -78,15 +78,19 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
             asset_key=spec.key,
             metadata=metadata.of_build(report, snapshot),
             data_version=dg.DataVersion(report.version),
+            tags=tags,
         )
 
     return build
 
 
-def observe(context: dg.AssetExecutionContext, key: dg.AssetKey, source: Source | Feature) -> None:
-    """Notes the fingerprint of a source that is about to be read as the version of its data."""
-    if isinstance(source, Source) and (fingerprint := source.fingerprint()) is not None:
-        context.log_event(dg.AssetObservation(key, tags={"dagster/data_version": fingerprint[:16]}))
+def _observed(context: dg.AssetExecutionContext, graph: Graph, feature: Feature) -> dict[str, str] | None:
+    """Notes the version of a source that is about to be read; gives the tags that say that it was."""
+    key, source = graph.read.get(feature.name), feature.source
+    if key is None or isinstance(source, Feature) or (found := version(source)) is None:
+        return None
+    context.log_event(dg.AssetObservation(key, tags={DATA_VERSION: found}))
+    return was_read(key, found)
 
 
 def online_asset(

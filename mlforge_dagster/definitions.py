@@ -12,6 +12,7 @@ from mlforge_dagster.assets import offline_asset, online_asset
 from mlforge_dagster.graph import Graph, Key
 from mlforge_dagster.online import ONLINE_STORE
 from mlforge_dagster.resources import RedisStoreResource
+from mlforge_dagster.sources import source_asset
 from mlforge_dagster.translator import MlforgeTranslator
 
 # Partitions as Dagster has them, or the day from which on there is one a month.
@@ -38,8 +39,8 @@ def feature_assets(
             that they would have: the stem of the file.
 
     Returns:
-        Specs of the sources, and for every feature an asset of its history and one of what is online of it. Making
-        them reads nothing.
+        The sources, which can be observed if they tell whether their data has changed, and for every feature an asset
+        of its history and one of what is online of it. Making them reads nothing.
 
     Raises:
         DefinitionError: Two assets have the same key, a feature without timestamp is partitioned, or there is none of
@@ -48,7 +49,7 @@ def feature_assets(
     store = defs.online_store if online_store is None else online_store
     chosen = {defs.feature(name).name: _partitions(each) for name, each in (partitions or {}).items()}
     graph = Graph(defs, translator or MlforgeTranslator(), online=store is not None, partitions=chosen, sources=sources)
-    assets: list[dg.AssetsDefinition | dg.AssetSpec] = list(graph.sources)
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [source_asset(spec, source) for spec, source in graph.sources]
     for feature in defs.features.values():
         assets.append(offline_asset(defs, graph, feature))
         if store is not None:

@@ -8,6 +8,7 @@ from mlforge.core import Definitions
 from mlforge.describe import readers
 from mlforge.errors import DefinitionError
 from mlforge.features import Feature
+from mlforge.source import Source
 from mlforge_dagster.translator import AssetData, MlforgeTranslator, identifier, source_name
 
 # A key as Dagster takes it.
@@ -25,7 +26,7 @@ class Graph:
         sources: The keys of sources that are assets already, by the last part of the key that they would have.
 
     Attributes:
-        sources: The specs of what features read, but of what is an asset of somebody else.
+        sources: What features read, each with its spec, but not what is an asset of somebody else.
         read: By feature the key of what it reads, where that is a source.
         offline: The specs of the features by name.
         online: The specs of what is online by feature name; empty without an online store.
@@ -47,14 +48,14 @@ class Graph:
         project = defs.name
         self._seen: dict[dg.AssetKey, str] = {}
         of_source: dict[str, dg.AssetKey] = {}
-        self.sources: list[dg.AssetSpec] = []
+        self.sources: list[tuple[dg.AssetSpec, Source]] = []
         self.read: dict[str, dg.AssetKey] = {}
         for source, names in readers(features.values()):
             spec = translator.get_asset_spec(AssetData(project=project, kind="source", source=source))
             if (existing := (sources or {}).get(source_name(source))) is not None:
                 of_source |= dict.fromkeys(names, dg.AssetKey.from_coercible(existing))
                 continue
-            self.sources.append(self._only(spec, f"the source {source!r}"))
+            self.sources.append((self._only(spec, f"the source {source!r}"), source))
             self.read |= dict.fromkeys(names, spec.key)
         made = {
             name: translator.get_asset_spec(AssetData(project=project, kind="offline", feature=feature))

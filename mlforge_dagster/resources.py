@@ -24,14 +24,14 @@ class RedisStoreResource(dg.ConfigurableResource[RedisStore]):
     host: str = Field(default="localhost", description="Where the server is.")
     port: int = Field(default=6379, description="Its TCP port.")
     db: int = Field(default=0, description="The number of the database.")
-    password: str | None = Field(default=None, repr=False, description="For servers that want one; write dg.EnvVar(...).")
+    password: str | None = Field(
+        default=None, repr=False, description="For servers that want one; write dg.EnvVar(...)."
+    )
     ttl: int | None = Field(default=None, description="Seconds after which values go away; left out, they stay.")
     prefix: str = Field(default="mlforge", description="What all keys begin with.")
     username: str | None = Field(default=None, description="For servers with ACL users.")
     ssl: bool = Field(default=False, description="Speak TLS.")
-    ssl_options: dict[str, Any] | None = Field(
-        default=None, repr=False, description="redis-py's own ssl_* settings."
-    )
+    ssl_options: dict[str, Any] | None = Field(default=None, repr=False, description="redis-py's own ssl_* settings.")
     connect_timeout: float = Field(default=5.0, description="Seconds until an unreachable server is an error.")
     timeout: float = Field(default=5.0, description="Seconds until a server that does not answer is an error.")
     wait_replicas: int = Field(default=0, description="How many replicas have to have everything that was written.")

@@ -11,6 +11,8 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
 from dagster.components.testing import create_defs_folder_sandbox
 
 import mlforge as mlf
@@ -383,6 +385,57 @@ def test_sources_may_be_assets_of_somebody_else(shop: Shop) -> None:
     specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
     assert [dep.asset_key.to_user_string() for dep in specs["our_shop/spend"].deps] == ["dbt/events"]
     assert "our_shop/events" not in specs
+
+
+def stale(shop: Shop, translator: MlforgeTranslator | None = None) -> set[str]:
+    """What the UI shows as unsynced."""
+    graph = build_definitions(shop.defs(), translator=translator).resolve_asset_graph()
+    resolver = CachingStaleStatusResolver(shop.instance, graph, LoadingContextForTest(shop.instance))
+    keys = graph.materializable_asset_keys
+    return {key.path[-1] for key in keys if resolver.get_status(key) == StaleStatus.STALE}
+
+
+def observe(shop: Shop) -> None:
+    """As the button of the UI does."""
+    job = build_definitions(shop.defs()).resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(instance=shop.instance, asset_selection=[dg.AssetKey(["our_shop", "events"])]).success
+
+
+@pytest.mark.filterwarnings("ignore:Function `Definitions.resolve_asset_graph`:DeprecationWarning")
+def test_features_are_unsynced_from_a_change_of_their_source_to_the_next_run(shop: Shop) -> None:
+    for _ in range(3):
+        assert shop.run().success
+        assert stale(shop) == set()
+        observe(shop)
+        assert stale(shop) == set()
+    shop.save({0: 10.0, 40: 5.0, 65: 3.0})
+    observe(shop)
+    assert stale(shop) == {"spend", "last"}
+    # Before anybody has seen the change, its run knows what it has read.
+    shop.save({0: 10.0, 40: 5.0, 65: 4.0})
+    assert shop.run("spend", "spend_online").success
+    assert stale(shop) == {"last"}
+    assert shop.run("last").success
+    assert stale(shop) == {"last_online", "double"}
+    assert shop.run().success
+    assert stale(shop) == set()
+    observe(shop)
+    assert stale(shop) == set()
+
+
+def test_a_source_that_cannot_tell_whether_it_has_changed_is_not_observed(tmp_path: Path) -> None:
+    class Mine(mlf.Source):
+        def scan(self) -> pl.LazyFrame:
+            return pl.LazyFrame({"user": [1], "ts": [START]})
+
+    for number, source in enumerate([Mine(), "https://host/x.parquet"]):
+
+        @mlf.feature(keys=["user"], source=source, timestamp="ts")
+        def last(df: pl.LazyFrame) -> pl.LazyFrame:
+            return df
+
+        assets = feature_assets(Definitions(f"p{number}", features=[last], store=LocalStore(tmp_path)))
+        assert [type(asset) for asset in assets] == [dg.AssetSpec, dg.AssetsDefinition]
 
 
 def test_what_was_read_is_noted_as_the_version_of_the_source(shop: Shop) -> None:
