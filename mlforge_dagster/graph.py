@@ -28,6 +28,7 @@ class Graph:
     Attributes:
         sources: What features read, each with its spec, but not what is an asset of somebody else.
         read: By feature the key of what it reads, where that is a source.
+        upstream: By feature the key of what it reads, whatever that is.
         offline: The specs of the features by name.
         online: The specs of what is online by feature name; empty without an online store.
 
@@ -61,12 +62,14 @@ class Graph:
             name: translator.get_asset_spec(AssetData(project=project, kind="offline", feature=feature))
             for name, feature in features.items()
         }
+        self.upstream = {
+            name: made[each.source.name].key if isinstance(each.source, Feature) else (self.read | of_source)[name]
+            for name, each in features.items()
+        }
         self.offline: dict[str, dg.AssetSpec] = {}
         self.online: dict[str, dg.AssetSpec] = {}
         for name, feature in features.items():
-            read = feature.source
-            upstream = made[read.name].key if isinstance(read, Feature) else (self.read | of_source)[name]
-            spec = made[name].replace_attributes(deps=[*made[name].deps, upstream])
+            spec = made[name].replace_attributes(deps=[*made[name].deps, self.upstream[name]])
             if partitions and name in partitions:
                 spec = spec.replace_attributes(partitions_def=partitions[name])
             if spec.partitions_def is not None and feature.timestamp is None:

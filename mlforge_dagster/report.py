@@ -1,17 +1,22 @@
 """Builds that Dagster did not run, told to a Dagster instance, so that its UI shows them as well."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
 from mlforge.build import BuildReport
 from mlforge.core import Definitions
+from mlforge.features import Feature
+from mlforge.source import Source
 from mlforge_dagster import metadata
 from mlforge_dagster.checks import online_version
-from mlforge_dagster.graph import Graph
+from mlforge_dagster.graph import Graph, Key
+from mlforge_dagster.sources import DATA_VERSION, version, was_read
 from mlforge_dagster.translator import MlforgeTranslator, identifier
 
-_CODE_VERSION, _DATA_VERSION = "dagster/code_version", "dagster/data_version"
+CODE_VERSION = "dagster/code_version"
+# What Dagster calls the version of an asset of which it has heard nothing.
+UNKNOWN = "INITIAL"
 
 
 def report(
@@ -20,8 +25,11 @@ def report(
     *,
     instance: dg.DagsterInstance | None = None,
     translator: MlforgeTranslator | None = None,
+    sources: Mapping[str, Key] | None = None,
 ) -> None:
     """Tells a Dagster instance what builds did: materialisations, checks, versions.
+
+    Call it right after the builds: what features read is told as of now. What was only looked at is left out.
 
     ```python
     report(defs, defs.build(online=True))
@@ -32,10 +40,14 @@ def report(
         reports: What its builds have returned.
         instance: The instance; by default the one that `DAGSTER_HOME` leads to.
         translator: The one that made the assets.
+        sources: As for `build_definitions`.
     """
     told = dg.DagsterInstance.get() if instance is None else instance
-    graph = Graph(defs, translator or MlforgeTranslator(), online=defs.online_store is not None)
+    online = defs.online_store is not None
+    graph = Graph(defs, translator or MlforgeTranslator(), online=online, sources=sources)
     for each in reports:
+        if each.outcome == "outdated" or (each.online is not None and each.online.dry_run):
+            continue
         feature, spec = defs.feature(each.feature), graph.offline[each.feature]
         for result in each.checks:
             told.report_runless_asset_event(
@@ -47,20 +59,47 @@ def report(
                     metadata=metadata.of_check(result),
                 )
             )
+        read = graph.upstream[each.feature]
+        if (observed := _observed(feature)) is not None and each.feature in graph.read:
+            told.report_runless_asset_event(dg.AssetObservation(read, tags={DATA_VERSION: observed}))
         told.report_runless_asset_event(
             dg.AssetMaterialization(
                 asset_key=spec.key,
                 metadata=metadata.of_build(each, defs.store.require(each.feature)),
-                tags={_DATA_VERSION: each.version, _CODE_VERSION: spec.code_version or ""},
+                tags=_versions(spec, each.version) | _read(read, _current(told, read)),
             )
         )
-        if each.online is not None and not each.online.dry_run and each.online.mode != "stale":
-            online = graph.online[each.feature]
-            version = online_version(feature, each.online.version, each.online.as_of)
+        if each.online is not None and each.online.mode != "stale":
+            there = graph.online[each.feature]
             told.report_runless_asset_event(
                 dg.AssetMaterialization(
-                    asset_key=online.key,
+                    asset_key=there.key,
                     metadata=metadata.of_sync(each.online),
-                    tags={_DATA_VERSION: version, _CODE_VERSION: online.code_version or ""},
+                    tags=_versions(there, online_version(feature, each.online.version, each.online.as_of))
+                    | _read(spec.key, each.online.version),
                 )
             )
+
+
+def _versions(spec: dg.AssetSpec, data_version: str) -> dict[str, str]:
+    return {DATA_VERSION: data_version} | ({CODE_VERSION: spec.code_version} if spec.code_version else {})
+
+
+def _read(key: dg.AssetKey, version: str) -> dict[str, str]:
+    # By the version alone: Dagster wants to hear of the event that told it, too, and NULL is its word for none.
+    return was_read(key, version) | {f"dagster/input_event_pointer/{key.to_user_string()}": "NULL"}
+
+
+def _observed(feature: Feature) -> str | None:
+    return version(feature.source) if isinstance(feature.source, Source) else None
+
+
+def _current(instance: dg.DagsterInstance, key: dg.AssetKey) -> str:
+    """The version of an asset that Dagster knows last; as Dagster has it of an asset of which it knows none."""
+    event = instance.get_latest_materialization_event(key)
+    if event is not None and event.asset_materialization is not None:
+        return (event.asset_materialization.tags or {}).get(DATA_VERSION, UNKNOWN)
+    for record in instance.fetch_observations(key, limit=1).records:
+        if record.asset_observation is not None:
+            return record.asset_observation.tags.get(DATA_VERSION, UNKNOWN)
+    return UNKNOWN

@@ -26,7 +26,10 @@ def source_asset(spec: dg.AssetSpec, source: Source) -> dg.AssetSpec | dg.Assets
     with warnings.catch_warnings():
         # Nothing else in Dagster can be observed, and has a version that changes without being built.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        return dg.multi_observable_source_asset(name=f"observe__{op_name(spec.key)}", specs=[spec])(observe)
+        made: dg.AssetsDefinition = dg.multi_observable_source_asset(
+            name=f"observe__{op_name(spec.key)}", specs=[spec]
+        )(observe)
+        return made
 
 
 def version(source: Source) -> str | None:

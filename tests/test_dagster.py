@@ -467,6 +467,27 @@ def test_builds_outside_of_dagster_are_told_to_it(shop: Shop) -> None:
     assert versions(shop.run("spend", "spend_online"))["spend"] == "1.0.0"
 
 
+@pytest.mark.filterwarnings("ignore:Function `Definitions.resolve_asset_graph`:DeprecationWarning")
+def test_what_is_told_of_builds_elsewhere_is_in_sync_until_something_changes(shop: Shop) -> None:
+    for _ in range(2):
+        report(shop.defs(), shop.defs().build(online=True), instance=shop.instance)
+        assert stale(shop) == set()
+        observe(shop)
+        assert stale(shop) == set()
+    shop.save({0: 10.0, 40: 5.0, 65: 3.0})
+    observe(shop)
+    assert stale(shop) == {"spend", "last"}
+    report(shop.defs(), shop.defs().build(["spend", "last"], online=True), instance=shop.instance)
+    assert stale(shop) == {"double"}
+
+
+def test_a_dry_run_is_not_told_to_dagster(shop: Shop) -> None:
+    shop.defs().build()
+    shop.save({0: 10.0, 40: 5.0, 65: 3.0})
+    report(shop.defs(), shop.defs().build(online=True, dry_run=True), instance=shop.instance)
+    assert shop.instance.get_latest_materialization_event(dg.AssetKey(["our_shop", "spend"])) is None
+
+
 def test_the_workspace_of_the_example_loads() -> None:
     program = Path(sys.executable).with_name("dagster")
     found = subprocess.run([program, "job", "list", "-w", "workspace.yaml"], cwd=ROOT, capture_output=True, text=True)
