@@ -51,7 +51,7 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
                     metadata=metadata.of_check(result),
                 )
 
-    # A build that is skipped has run no checks: the verdicts of the one before it stay, which are optional therefore.
+    # A build that is skipped has run no checks, so its verdicts are optional.
     @dg.multi_asset(
         name=op_name(spec.key),
         specs=[spec],
@@ -61,7 +61,10 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Result]:
         if spec.key not in context.selected_asset_keys:
-            yield from verdicts(context, list(validate(feature).checks))
+            found = validate(feature)
+            yield from verdicts(context, list(found.checks))
+            if found.problem:
+                raise dg.Failure(f"Feature {feature.name!r}: {found.problem}")
             return
         window = context.partition_time_window if context.has_partition_key_range or context.has_partition_key else None
         # Dagster takes the versions of what is upstream before a step begins; here it is what the build finds.

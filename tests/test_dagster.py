@@ -171,7 +171,7 @@ def test_the_same_data_built_again_leave_everything_downstream_as_it_is(shop: Sh
     assert versions(again) == first
     assert materialisations(again)["spend"].metadata["outcome"].value == "skipped"
     assert materialisations(again)["spend_online"].metadata["mode"].value == "unchanged"
-    # A check that was not run again keeps its verdict.
+    # Nothing is checked where nothing is computed.
     assert "spend:amount_is_small" not in checks(again)
     shop.save({0: 10.0, 40: 5.0, 65: 3.0})
     assert versions(shop.run())["spend"] == "1.0.1"
@@ -190,6 +190,21 @@ def test_a_check_that_fails_publishes_nothing_and_leaves_what_is_online(shop: Sh
     shop.save({0: 10.0, 65: 4.0})
     assert shop.run("spend", "spend_online").success
     assert shop.store.read("spend", ANN) == {"amount__sum__7d": 4.0, "amount__sum__30d": 4.0}
+
+
+def test_checks_alone_read_the_source_and_fail_where_they_cannot_be_run(shop: Shop) -> None:
+    only = dg.AssetSelection.checks_for_assets(dg.AssetKey(["our_shop", "spend"]))
+
+    def alone() -> dg.ExecuteInProcessResult:
+        assets = feature_assets(shop.defs())
+        return dg.materialize(assets, selection=only, instance=shop.instance, raise_on_error=False)
+
+    assert alone().success
+    (shop.folder / "events.parquet").unlink()
+    result = alone()
+    assert not result.success
+    failure = next(event for event in result.all_events if event.is_step_failure)
+    assert "does not exist" in str(failure.step_failure_data.user_failure_data.description)
 
 
 def test_a_check_of_what_is_online_sees_what_is_wrong(shop: Shop) -> None:
