@@ -12,12 +12,12 @@ from mlforge.features import Feature
 from mlforge.online import OnlineStore
 from mlforge.validate import validate
 from mlforge.verdicts import CheckResult
-from mlforge_dagster import metadata
-from mlforge_dagster.checks import IN_SYNC, PARITY, in_sync, online_version, parity
+from mlforge_dagster import metadata, sources
+from mlforge_dagster.checks import DESCRIPTIONS, IN_SYNC, PARITY, in_sync, online_version, parity
 from mlforge_dagster.graph import Graph
-from mlforge_dagster.online import getter, resource_keys, written
+from mlforge_dagster.online import getter, keeps_status, resource_keys, written
 from mlforge_dagster.resources import RedisStoreResource
-from mlforge_dagster.sources import DATA_VERSION, version, was_read
+from mlforge_dagster.sources import DATA_VERSION, was_read
 from mlforge_dagster.translator import identifier, op_name
 
 Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
@@ -90,7 +90,7 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
 def _observed(context: dg.AssetExecutionContext, graph: Graph, feature: Feature) -> dict[str, str] | None:
     """Notes the version of a source that is about to be read; gives the tags that say that it was."""
     key, source = graph.read.get(feature.name), feature.source
-    if key is None or isinstance(source, Feature) or (found := version(source)) is None:
+    if key is None or isinstance(source, Feature) or (found := sources.version(source)) is None:
         return None
     context.log_event(dg.AssetObservation(key, tags={DATA_VERSION: found}))
     return was_read(key, found)
@@ -101,15 +101,14 @@ def online_asset(
 ) -> dg.AssetsDefinition:
     """The values of a feature that hold now, kept by a sync: it reads the offline table itself."""
     spec = graph.online[feature.name]
-    checks = [
-        dg.AssetCheckSpec(IN_SYNC, asset=spec.key, description="The newest version is online, as of now."),
-        dg.AssetCheckSpec(PARITY, asset=spec.key, description="What is online is what the offline table says."),
-    ]
+    checks = {PARITY: parity}
+    if keeps_status(given):
+        checks = {IN_SYNC: in_sync, PARITY: parity}
 
     @dg.multi_asset(
         name=op_name(spec.key),
         specs=[spec],
-        check_specs=checks,
+        check_specs=[dg.AssetCheckSpec(name, asset=spec.key, description=DESCRIPTIONS[name]) for name in checks],
         can_subset=True,
         required_resource_keys=resource_keys(given),
     )
@@ -117,12 +116,13 @@ def online_asset(
         online_store = getter(given)(context)
         if spec.key in context.selected_asset_keys:
             report = written(defs, feature, online_store)
+            version = online_version(feature, defs.store.require(feature.name), report.version, report.as_of)
             yield dg.MaterializeResult(
                 asset_key=spec.key,
                 metadata=metadata.of_sync(report),
-                data_version=dg.DataVersion(online_version(feature, report.version, report.as_of)),
+                data_version=dg.DataVersion(version),
             )
-        for name, check in ((IN_SYNC, in_sync), (PARITY, parity)):
+        for name, check in checks.items():
             if dg.AssetCheckKey(spec.key, name) in context.selected_asset_check_keys:
                 found = check(feature, defs.store, online_store, now=defs.now())
                 yield found._replace(asset_key=spec.key, check_name=name)

@@ -9,15 +9,13 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from mlforge.core import Definitions
 from mlforge.errors import DefinitionError
-from mlforge.features import Feature
 from mlforge.online import OnlineStore
+from mlforge_dagster.checks import CADENCE, behind
 from mlforge_dagster.graph import Graph
-from mlforge_dagster.online import getter, resource_keys
+from mlforge_dagster.online import getter, keeps_status, resource_keys
 from mlforge_dagster.resources import RedisStoreResource
 from mlforge_dagster.translator import MlforgeTranslator, identifier
 
-# Without an interval a value may change at any microsecond; so often it is looked at.
-CADENCE = dt.timedelta(minutes=5)
 # Marks the runs of the sensor, so that it does not ask for one while another is under way.
 RECONCILE = "mlforge/reconcile"
 
@@ -101,7 +99,7 @@ def online_reconcile_sensor(
     given = defs.online_store if online_store is None else online_store
     if given is None:
         raise DefinitionError("The sensor compares with an online store: give one, as in online_store=RedisStore().")
-    if isinstance(given, OnlineStore) and type(given).status is OnlineStore.status:
+    if not keeps_status(given):
         raise DefinitionError(f"A {type(given).__name__} keeps no status, so nothing says when it is to be written.")
     graph = Graph(defs, translator or MlforgeTranslator(), online=True)
     chosen = defs.in_order(features)
@@ -120,7 +118,9 @@ def online_reconcile_sensor(
         if context.instance.get_runs(under_way, limit=1):
             return dg.SkipReason("A run is under way.")
         store = getter(given)(context)
-        reasons = {feature.name: behind(feature, defs, store, cadence) for feature in chosen}
+        reasons = {
+            feature.name: behind(feature, defs.store, store, now=defs.now(), cadence=cadence) for feature in chosen
+        }
         late = [name for name, reason in reasons.items() if reason is not None]
         if not late:
             return dg.SkipReason("All is online.")
@@ -128,21 +128,3 @@ def online_reconcile_sensor(
         return dg.RunRequest(asset_selection=[graph.online[name].key for name in late], tags=tags)
 
     return reconcile
-
-
-def behind(feature: Feature, defs: Definitions, online_store: OnlineStore, cadence: dt.timedelta) -> str | None:
-    """Why what is online of a feature is not what it should be; None where it is, or nothing is built."""
-    snapshot, status = defs.store.open(feature.name), online_store.status(feature.name)
-    if snapshot is None:
-        return None
-    if status is None or not status.synced:
-        return "nothing is online"
-    if status.state != "complete":
-        return f"it is {status.state}"
-    if (status.table_id, status.delta_version) != (snapshot.table_id, snapshot.delta_version):
-        return f"{snapshot.version} is built and {status.version} is online"
-    now = defs.now()
-    if status.next_change is not None and status.next_change <= now:
-        waits = feature.interval is None and now < status.as_of + cadence
-        return None if waits else "time has moved on"
-    return None

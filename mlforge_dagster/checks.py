@@ -1,47 +1,116 @@
 """Whether what is online is up to date, and right: the checks of an online asset."""
 
 import datetime as dt
+from typing import Any
 
 import dagster as dg
+import polars as pl
 
 from mlforge.duration import microseconds, origin
 from mlforge.features import Feature
 from mlforge.online import OnlineStore
 from mlforge.store.base import Store
+from mlforge.store.snapshot import Snapshot
 from mlforge.verify import verify
 
 IN_SYNC, PARITY = "in_sync", "parity"
+DESCRIPTIONS = {
+    IN_SYNC: "The newest version is online, as of now.",
+    PARITY: "What is online is what the offline table says.",
+}
 SAMPLE = 1_000
+# Without an interval a value may change at any microsecond; so often it is looked at.
+CADENCE = dt.timedelta(minutes=5)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
-def boundary(feature: Feature, instant: dt.datetime) -> dt.datetime:
-    """The last instant at which time alone may have changed values: the end of a window at or before this one."""
-    if feature.interval is None:
-        return instant
-    start, step = (
-        dt.timedelta(microseconds=part) for part in (origin(feature.interval), microseconds(feature.interval))
-    )
+def online_version(feature: Feature, snapshot: Snapshot, version: str, as_of: dt.datetime) -> str:
+    """The data version of what is online: another one whenever values may be others.
+
+    It is the feature's version, and where there are times the last instant at which they may have changed values: with
+    an interval its boundary at or before `as_of`, without one that at which a row began to hold or ceased to.
+
+    Args:
+        feature: The feature.
+        snapshot: Its table.
+        version: The version that is online.
+        as_of: The instant at which what is online holds.
+    """
+    instant = _changed(snapshot, as_of) if feature.interval is None else boundary(feature.interval, as_of)
+    return version if instant is None else f"{version}@{instant.isoformat()}"
+
+
+def boundary(interval: str, instant: dt.datetime) -> dt.datetime:
+    """The last multiple of an interval at or before an instant."""
+    start, step = (dt.timedelta(microseconds=part) for part in (origin(interval), microseconds(interval)))
     return instant - (instant - _EPOCH - start) % step
 
 
-def online_version(feature: Feature, version: str, as_of: dt.datetime) -> str:
-    """The data version of what is online: the same for as long as the values are."""
-    return f"{version}@{boundary(feature, as_of).isoformat()}"
+def _changed(snapshot: Snapshot, instant: dt.datetime) -> dt.datetime | None:
+    found = _newest(snapshot, instant)
+    if (outlived := snapshot.outlived(instant)) is None or (ceased := _newest(snapshot, outlived)) is None:
+        return found
+    return max(found or ceased, ceased + (instant - outlived))
+
+
+def _newest(snapshot: Snapshot, instant: dt.datetime) -> dt.datetime | None:
+    """The time of the newest row at or before an instant; mostly one month is read for it."""
+    if snapshot.record.timestamp is None:
+        return None
+    newest = pl.col(snapshot.record.timestamp).max()
+    for month in sorted(snapshot.files, reverse=True):
+        found = snapshot.collect(snapshot.scan(until=instant, months=[month]).select(newest)).item()
+        if isinstance(found, dt.datetime):
+            return found
+    return None
+
+
+def behind(
+    feature: Feature,
+    store: Store,
+    online_store: OnlineStore,
+    *,
+    now: dt.datetime,
+    cadence: dt.timedelta = CADENCE,
+) -> str | None:
+    """Why what is online of a feature is not what it should be; None where it is, or nothing is built.
+
+    Args:
+        feature: The feature.
+        store: Where its table is.
+        online_store: Where it is online; it has to keep a status.
+        now: The instant that it is.
+        cadence: How often a feature without an interval follows the time.
+
+    Raises:
+        StoreError: A store cannot be reached or read.
+    """
+    snapshot, status = store.open(feature.name), online_store.status(feature.name)
+    if snapshot is None:
+        return None
+    if status is None or not status.synced:
+        return "nothing is online"
+    if status.state != "complete":
+        return f"it is {status.state}"
+    if status.table_id != snapshot.table_id:
+        return "the table was made again"
+    if status.delta_version != snapshot.delta_version:
+        return f"{snapshot.version} is built and {status.version} is online"
+    if status.next_change is not None and status.next_change <= now:
+        waits = feature.interval is None and now < status.as_of + cadence
+        return None if waits else "time has moved on"
+    return None
 
 
 def in_sync(feature: Feature, store: Store, online_store: OnlineStore, *, now: dt.datetime) -> dg.AssetCheckResult:
     """Whether the newest version is online, completely, and as of the last boundary."""
     snapshot, status = store.require(feature.name), online_store.status(feature.name)
-    wanted = online_version(feature, snapshot.version, now)
-    if status is None or not status.synced:
-        return dg.AssetCheckResult(passed=False, description="Nothing is online.", metadata={"offline": wanted})
-    found = online_version(feature, status.version, status.as_of)
-    late = status.next_change is not None and status.next_change <= now
-    passed = status.state == "complete" and status.version == snapshot.version and not late
-    return dg.AssetCheckResult(
-        passed=passed, metadata={"offline": wanted, "online": found, "state": status.state, "rows": status.rows}
-    )
+    reason = behind(feature, store, online_store, now=now)
+    shown: dict[str, Any] = {"offline": snapshot.version}
+    if status is not None and status.synced:
+        as_of = dg.MetadataValue.timestamp(status.as_of)
+        shown |= {"online": status.version, "as_of": as_of, "state": status.state, "rows": status.rows}
+    return dg.AssetCheckResult(passed=reason is None, description=reason, metadata=shown)
 
 
 def parity(feature: Feature, store: Store, online_store: OnlineStore, *, now: dt.datetime) -> dg.AssetCheckResult:

@@ -28,6 +28,11 @@ def resource_keys(store: OnlineStore | RedisStoreResource) -> set[str]:
     return {ONLINE_STORE} if isinstance(store, RedisStoreResource) else set()
 
 
+def keeps_status(store: OnlineStore | RedisStoreResource) -> bool:
+    """Whether a store says what it holds; one that has just the four methods does not."""
+    return isinstance(store, RedisStoreResource) or type(store).status is not OnlineStore.status
+
+
 def written(defs: Definitions, feature: Feature, store: OnlineStore) -> SyncReport:
     """Makes a store hold what holds now of a feature.
 

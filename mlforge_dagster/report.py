@@ -59,13 +59,14 @@ def report(
                     metadata=metadata.of_check(result),
                 )
             )
+        snapshot = defs.store.require(each.feature)
         read = graph.upstream[each.feature]
         if (observed := _observed(feature)) is not None and each.feature in graph.read:
             told.report_runless_asset_event(dg.AssetObservation(read, tags={DATA_VERSION: observed}))
         told.report_runless_asset_event(
             dg.AssetMaterialization(
                 asset_key=spec.key,
-                metadata=metadata.of_build(each, defs.store.require(each.feature)),
+                metadata=metadata.of_build(each, snapshot),
                 tags=_versions(spec, each.version) | _read(read, _current(told, read)),
             )
         )
@@ -75,7 +76,7 @@ def report(
                 dg.AssetMaterialization(
                     asset_key=there.key,
                     metadata=metadata.of_sync(each.online),
-                    tags=_versions(there, online_version(feature, each.online.version, each.online.as_of))
+                    tags=_versions(there, online_version(feature, snapshot, each.online.version, each.online.as_of))
                     | _read(spec.key, each.online.version),
                 )
             )

@@ -2,19 +2,19 @@
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Literal
 
 import dagster as dg
 
 from mlforge.definition import definition_hash
-from mlforge.duration import microseconds
 from mlforge.features import Feature
 from mlforge.online.codec import CODEC_VERSION
 from mlforge.source import FileSource, Source, without_credentials
 
 Kind = Literal["source", "offline", "online"]
+# What keys of sources have before the name, so that a feature may be called as its file is.
+SOURCES = "sources"
 # What Dagster has an icon for, by the ending of a file; a Delta table is a folder.
 _KINDS = {
     "": "deltalake",
@@ -67,7 +67,7 @@ class MlforgeTranslator:
         project = identifier(data.project)
         if data.source is not None:
             return dg.AssetSpec(
-                key=[project, source_name(data.source)],
+                key=[project, SOURCES, source_name(data.source)],
                 description=f"Read by features of {data.project}: {described(data.source)}.",
                 kinds=source_kinds(data.source),
                 group_name=project,
@@ -85,18 +85,9 @@ class MlforgeTranslator:
             tags={identifier(tag): "" for tag in feature.tags},
             owners=[owner for owner in feature.owners if "@" in owner or owner.startswith("team:")],
             code_version=str(CODEC_VERSION) if online else definition_hash(feature),
-            freshness_policy=_freshness(feature) if online else None,
             metadata={"keys": ", ".join(feature.keys)}
             | ({} if not feature.interval else {"interval": feature.interval}),
         )
-
-
-def _freshness(feature: Feature) -> dg.FreshnessPolicy | None:
-    """Online, a windowed feature is late once an interval has passed without a sync, and fails after two."""
-    if feature.interval is None:
-        return None
-    interval = timedelta(microseconds=microseconds(feature.interval))
-    return dg.FreshnessPolicy.time_window(fail_window=2 * interval, warn_window=interval)
 
 
 def identifier(text: str) -> str:

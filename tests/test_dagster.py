@@ -1,6 +1,7 @@
 """Features as Dagster assets: real Dagster runs over real tables and a real Redis."""
 
 import datetime as dt
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,27 @@ START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 AS_OF = dt.datetime(2026, 3, 10, 12, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
 ANN = {"user": "1"}
+
+
+class Four(OnlineStore):
+    """A store that has only what it must have."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, dict[str, Any]] = {}
+
+    def write(self, feature_name: str, entity_keys: dict[str, str], values: dict[str, Any]) -> None:
+        self.values[str((feature_name, {name: str(key) for name, key in entity_keys.items()}))] = values
+
+    def write_batch(self, feature_name: str, records: list[dict[str, Any]], entity_key_columns: list[str]) -> None:
+        for record in records:
+            keys = {name: record[name] for name in entity_key_columns}
+            self.write(feature_name, keys, {name: each for name, each in record.items() if name not in keys})
+
+    def read(self, feature_name: str, entity_keys: dict[str, str]) -> dict[str, Any] | None:
+        return self.values.get(str((feature_name, {name: str(key) for name, key in entity_keys.items()})))
+
+    def read_batch(self, feature_name: str, entity_keys: list[dict[str, str]]) -> list[dict[str, Any] | None]:
+        return [self.read(feature_name, keys) for keys in entity_keys]
 
 
 class Shop:
@@ -120,10 +142,10 @@ def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluati
 def test_every_feature_is_an_asset_with_what_is_online_downstream(shop: Shop) -> None:
     specs = {spec.key.to_user_string(): spec for spec in build_definitions(shop.defs()).resolve_all_asset_specs()}
     assert {key: [dep.asset_key.to_user_string() for dep in spec.deps] for key, spec in specs.items()} == {
-        "our_shop/events": [],
-        "our_shop/spend": ["our_shop/events"],
+        "our_shop/sources/events": [],
+        "our_shop/spend": ["our_shop/sources/events"],
         "our_shop/spend_online": ["our_shop/spend"],
-        "our_shop/last": ["our_shop/events"],
+        "our_shop/last": ["our_shop/sources/events"],
         "our_shop/last_online": ["our_shop/last"],
         "our_shop/double": ["our_shop/last"],
         "our_shop/double_online": ["our_shop/double"],
@@ -144,9 +166,9 @@ def test_a_run_builds_and_puts_online_and_says_what_it_did(shop: Shop) -> None:
         "spend": "1.0.0",
         "spend_online": "1.0.0@2026-03-10T00:00:00+00:00",
         "last": "1.0.0",
-        "last_online": "1.0.0@2026-03-10T12:00:00+00:00",
+        "last_online": "1.0.0@2026-03-07T00:00:00+00:00",
         "double": "1.0.0",
-        "double_online": "1.0.0@2026-03-10T12:00:00+00:00",
+        "double_online": "1.0.0@2026-03-07T00:00:00+00:00",
     }
     shown = {name: value.value for name, value in materialisations(result)["spend"].metadata.items()}
     assert (shown["entities"], shown["outcome"], shown["version"]) == (1, "built", "1.0.0")
@@ -221,7 +243,73 @@ def test_a_check_of_what_is_online_sees_what_is_wrong(shop: Shop) -> None:
     assert materialisations(result) == {}
     late = checks(result)["spend_online:in_sync"]
     assert not late.passed
-    assert late.metadata["offline"].value == "1.0.1@2026-03-10T00:00:00+00:00"
+    assert (late.metadata["offline"].value, late.metadata["online"].value) == ("1.0.1", "1.0.0")
+    assert late.description == "1.0.1 is built and 1.0.0 is online"
+
+
+def test_what_is_online_of_a_table_that_was_made_again_is_not_in_sync(shop: Shop) -> None:
+    shop.run()
+    shutil.rmtree(shop.folder / "store" / "last")
+    shop.defs().build(["last"])
+    only = dg.AssetSelection.checks_for_assets(dg.AssetKey(["our_shop", "last_online"]))
+    result = dg.materialize(feature_assets(shop.defs()), selection=only, instance=shop.instance)
+    found = checks(result)["last_online:in_sync"]
+    assert (found.passed, found.description) == (False, "the table was made again")
+    assert evaluated(shop) == {"last_online"}
+
+
+def test_a_store_of_four_methods_is_written_and_compared_but_never_in_sync(shop: Shop) -> None:
+    result = shop.run("spend", "spend_online", online_store=Four())
+    assert [name for name in checks(result) if name.startswith("spend_online")] == ["spend_online:parity"]
+    assert checks(result)["spend_online:parity"].passed
+
+
+def test_the_version_of_what_is_online_stays_for_as_long_as_the_values_do(shop: Shop) -> None:
+    pl.DataFrame({"user": [1], "name": ["Ann"]}).write_parquet(shop.folder / "users.parquet")
+    pl.DataFrame({"user": [1, 1], "ts": [START, START + 40 * DAY]}).write_parquet(shop.folder / "seen.parquet")
+
+    @mlf.feature(keys=["user"], source=shop.folder / "users.parquet")
+    def user(df: pl.LazyFrame) -> pl.LazyFrame:
+        return df
+
+    @mlf.feature(keys=["user"], source=shop.folder / "seen.parquet", timestamp="ts", max_age="10d")
+    def seen(df: pl.LazyFrame) -> pl.LazyFrame:
+        return df.with_columns(day=pl.col("ts").dt.day())
+
+    def found(day: int) -> dict[str, str]:
+        defs = Definitions(
+            "people",
+            features=[user, seen],
+            store=LocalStore(shop.folder / "store"),
+            online_store=shop.store,
+            as_of=START + day * DAY,
+        )
+        return versions(dg.materialize(feature_assets(defs), instance=shop.instance))
+
+    # A row begins to hold, ceases to ten days later, and the next one begins.
+    for days, version in [((1, 9), "01-01"), ((10, 39), "01-11"), ((40, 49), "02-10"), ((50, 99), "02-20")]:
+        for day in days:
+            assert found(day) == {
+                "user": "1.0.0",
+                "user_online": "1.0.0",
+                "seen": "1.0.0",
+                "seen_online": f"1.0.0@2026-{version}T00:00:00+00:00",
+            }
+
+
+def test_an_interval_of_seconds_is_an_interval(shop: Shop) -> None:
+    @mlf.feature(
+        keys=["user"],
+        source=shop.folder / "events.parquet",
+        timestamp="ts",
+        interval="10s",
+        metrics=[mlf.Rolling(windows=["1m"], aggregations={"amount": ["sum"]})],
+    )
+    def often(df: pl.LazyFrame) -> pl.LazyFrame:
+        return df
+
+    defs = Definitions("p", features=[often], store=LocalStore(shop.folder), online_store=shop.store)
+    assert build_definitions(defs).resolve_all_asset_specs()
 
 
 def test_partitions_are_built_each_for_its_events(shop: Shop) -> None:
@@ -377,9 +465,6 @@ def test_the_sensor_asks_for_what_is_behind_and_for_nothing_else(shop: Shop) -> 
 
 
 def test_a_store_that_keeps_no_status_has_no_sensor(shop: Shop) -> None:
-    class Four(OnlineStore):
-        write = write_batch = read = read_batch = lambda *_: None  # type: ignore[assignment]
-
     with pytest.raises(DefinitionError, match="A Four keeps no status"):
         online_reconcile_sensor(shop.defs(), online_store=Four())
 
@@ -399,7 +484,7 @@ def test_sources_may_be_assets_of_somebody_else(shop: Shop) -> None:
     definitions = build_definitions(shop.defs(), sources={"events": ["dbt", "events"]})
     specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
     assert [dep.asset_key.to_user_string() for dep in specs["our_shop/spend"].deps] == ["dbt/events"]
-    assert "our_shop/events" not in specs
+    assert "our_shop/sources/events" not in specs
 
 
 def stale(shop: Shop, translator: MlforgeTranslator | None = None) -> set[str]:
@@ -413,7 +498,9 @@ def stale(shop: Shop, translator: MlforgeTranslator | None = None) -> set[str]:
 def observe(shop: Shop) -> None:
     """As the button of the UI does."""
     job = build_definitions(shop.defs()).resolve_implicit_global_asset_job_def()
-    assert job.execute_in_process(instance=shop.instance, asset_selection=[dg.AssetKey(["our_shop", "events"])]).success
+    assert job.execute_in_process(
+        instance=shop.instance, asset_selection=[dg.AssetKey(["our_shop", "sources", "events"])]
+    ).success
 
 
 @pytest.mark.filterwarnings("ignore:Function `Definitions.resolve_asset_graph`:DeprecationWarning")
@@ -455,7 +542,7 @@ def test_a_source_that_cannot_tell_whether_it_has_changed_is_not_observed(tmp_pa
 
 def test_what_was_read_is_noted_as_the_version_of_the_source(shop: Shop) -> None:
     shop.run()
-    events = dg.AssetKey(["our_shop", "events"])
+    events = dg.AssetKey(["our_shop", "sources", "events"])
 
     def noted() -> str:
         (record,) = shop.instance.fetch_observations(events, limit=1).records
@@ -534,7 +621,7 @@ defs = mlf.Definitions("component", store=LocalStore({str(tmp_path / "own")!r}))
         with sandbox.load_component_and_build_defs(defs_path=path) as (component, definitions):
             assert isinstance(component, FeatureStoreComponent)
             keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
-            assert {"component/last", "component/events"} <= keys
+            assert {"component/last", "component/sources/events"} <= keys
             assert definitions.schedules is not None
             assert [schedule.name for schedule in definitions.schedules] == ["component_features_schedule"]
 
