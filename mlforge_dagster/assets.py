@@ -15,7 +15,7 @@ from mlforge.verdicts import CheckResult
 from mlforge_dagster import metadata, sources
 from mlforge_dagster.checks import DESCRIPTIONS, IN_SYNC, PARITY, in_sync, online_version, parity
 from mlforge_dagster.graph import Graph
-from mlforge_dagster.online import getter, keeps_status, resource_keys, written
+from mlforge_dagster.online import OnlineConfig, getter, keeps_status, resource_keys, written
 from mlforge_dagster.resources import RedisStoreResource
 from mlforge_dagster.sources import DATA_VERSION, was_read
 from mlforge_dagster.translator import identifier, op_name
@@ -112,10 +112,10 @@ def online_asset(
         can_subset=True,
         required_resource_keys=resource_keys(given),
     )
-    def write(context: dg.AssetExecutionContext) -> Iterator[Result]:
+    def write(context: dg.AssetExecutionContext, config: OnlineConfig) -> Iterator[Result]:
         online_store = getter(given)(context)
         if spec.key in context.selected_asset_keys:
-            report = written(defs, feature, online_store)
+            report = written(defs, feature, online_store, config)
             version = online_version(feature, defs.store.require(feature.name), report.version, report.as_of)
             yield dg.MaterializeResult(
                 asset_key=spec.key,

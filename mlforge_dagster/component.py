@@ -5,8 +5,9 @@ from pathlib import Path
 import dagster as dg
 
 from mlforge import loader
-from mlforge_dagster.automation import feature_schedule, online_reconcile_sensor
+from mlforge_dagster.automation import feature_schedule
 from mlforge_dagster.definitions import build_definitions
+from mlforge_dagster.sensor import online_reconcile_sensor
 
 
 class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
@@ -25,7 +26,7 @@ class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
     Attributes:
         definitions: The Python file with the `mlforge.Definitions`, seen from the folder of `defs.yaml`; `file.py:name`
             where it has several.
-        partitions: By feature the day from which on it has a partition a month.
+        partitions: By feature a day in the first month of its partitions.
         schedule: When all features are built, as cron; left out, there is no schedule.
         reconcile: Whether there is a sensor that keeps online what offline says.
     """

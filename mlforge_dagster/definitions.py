@@ -6,7 +6,8 @@ from datetime import datetime
 import dagster as dg
 
 from mlforge.core import Definitions
-from mlforge.errors import DefinitionError
+from mlforge.errors import DefinitionError, RequestError
+from mlforge.instant import instant
 from mlforge.online import OnlineStore
 from mlforge_dagster.assets import offline_asset, online_asset
 from mlforge_dagster.graph import Graph, Key
@@ -15,7 +16,7 @@ from mlforge_dagster.resources import RedisStoreResource
 from mlforge_dagster.sources import source_asset
 from mlforge_dagster.translator import MlforgeTranslator
 
-# Partitions as Dagster has them, or the day from which on there is one a month.
+# Partitions as Dagster has them, or a day in the first of months.
 Partitions = dg.TimeWindowPartitionsDefinition | str | datetime
 
 
@@ -34,7 +35,7 @@ def feature_assets(
         online_store: Where values are served from, instead of `defs.online_store`. A resource has to be among the
             `resources` as `"online_store"`.
         translator: Makes the asset specs.
-        partitions: By feature its partitions, or the day from which on it has one a month.
+        partitions: By feature its partitions, or a day in the first of its months.
         sources: The keys of sources that are assets already (of dbt, dlt, or your own), by the last part of the key
             that they would have: the stem of the file.
 
@@ -78,7 +79,7 @@ def build_definitions(
         defs: The project.
         online_store: Where values are served from, instead of `defs.online_store`.
         translator: Makes the asset specs.
-        partitions: By feature its partitions, or the day from which on it has one a month.
+        partitions: By feature its partitions, or a day in the first of its months.
         sources: The keys of sources that are assets already (of dbt, dlt, or your own), by the last part of the key
             that they would have: the stem of the file.
         jobs: Jobs beside.
@@ -99,5 +100,14 @@ def _partitions(given: Partitions) -> dg.TimeWindowPartitionsDefinition:
     if isinstance(given, dg.TimeWindowPartitionsDefinition):
         return given
     if isinstance(given, str | datetime):
-        return dg.MonthlyPartitionsDefinition(start_date=given)
-    raise DefinitionError(f"Partitions are dagster's, of time, or the day of the first month, not {given!r}.")
+        return _months(given)
+    raise DefinitionError(f"Partitions are dagster's, of time, or a day of the first month, not {given!r}.")
+
+
+def _months(first: str | datetime) -> dg.MonthlyPartitionsDefinition:
+    """The months from that of an instant to the running one: events of it are built as well."""
+    try:
+        start = instant(first)
+    except RequestError as error:
+        raise DefinitionError(f"The first month of partitions: {error}") from None
+    return dg.MonthlyPartitionsDefinition(start_date=f"{start:%Y-%m}-01", end_offset=1)

@@ -9,10 +9,18 @@ from mlforge.describe import readers
 from mlforge.errors import DefinitionError
 from mlforge.features import Feature
 from mlforge.source import Source
-from mlforge_dagster.translator import AssetData, MlforgeTranslator, identifier, source_name
+from mlforge_dagster.translator import AssetData, Kind, MlforgeTranslator, identifier, source_name
 
+# Tags by which a job finds its assets.
+ONLINE, PARTITIONED = "mlforge/online", "mlforge/partitioned"
 # A key as Dagster takes it.
 Key = dg.AssetKey | str | Sequence[str]
+
+
+def asset_key(defs: Definitions, translator: MlforgeTranslator | None, feature: Feature, kind: Kind) -> dg.AssetKey:
+    """What a translator calls a feature, or what is online of it."""
+    data = AssetData(project=defs.name, kind=kind, feature=feature)
+    return (translator or MlforgeTranslator()).get_asset_spec(data).key
 
 
 class Graph:
@@ -74,12 +82,14 @@ class Graph:
                 spec = spec.replace_attributes(partitions_def=partitions[name])
             if spec.partitions_def is not None and feature.timestamp is None:
                 raise DefinitionError(f"Feature {name!r} has no timestamp, so it cannot be partitioned.")
+            if spec.partitions_def is not None:
+                spec = spec.replace_attributes(tags={**spec.tags, PARTITIONED: ""})
             self.offline[name] = self._only(spec, f"feature {name!r}")
             if len({identifier(check) for check in feature.checks}) < len(feature.checks):
                 raise DefinitionError(f"Feature {name!r}: two of its checks would have the same name in Dagster.")
         for name, feature in features.items() if online else ():
             spec = translator.get_asset_spec(AssetData(project=project, kind="online", feature=feature))
-            spec = spec.replace_attributes(deps=[*spec.deps, made[name].key])
+            spec = spec.replace_attributes(deps=[*spec.deps, made[name].key], tags={**spec.tags, ONLINE: ""})
             self.online[name] = self._only(spec, f"what is online of feature {name!r}")
 
     def _only(self, spec: dg.AssetSpec, what: str) -> dg.AssetSpec:

@@ -33,13 +33,34 @@ def keeps_status(store: OnlineStore | RedisStoreResource) -> bool:
     return isinstance(store, RedisStoreResource) or type(store).status is not OnlineStore.status
 
 
-def written(defs: Definitions, feature: Feature, store: OnlineStore) -> SyncReport:
+class OnlineConfig(dg.Config):
+    """How a run goes online, to be given in the launchpad or as run config.
+
+    Attributes:
+        allow_breaking: Also where columns that are there went away or have other types (another MAJOR version).
+        full: Every entity, not only those whose values differ.
+        force: Also back to an earlier version or instant, and over what another project has written.
+    """
+
+    allow_breaking: bool = False
+    full: bool = False
+    force: bool = False
+
+
+def written(defs: Definitions, feature: Feature, store: OnlineStore, config: OnlineConfig) -> SyncReport:
     """Makes a store hold what holds now of a feature.
 
     Raises:
         dg.Failure: What is online is of a later version or instant.
     """
-    report = sync(SyncRequest(feature_name=feature.name, as_of=defs.as_of), defs.store, store)
+    request = SyncRequest(
+        feature_name=feature.name,
+        as_of=defs.as_of,
+        allow_breaking=config.allow_breaking,
+        full=config.full,
+        force=config.force,
+    )
+    report = sync(request, defs.store, store)
     if report.mode == "stale":
         raise dg.Failure(f"Feature {feature.name!r} is not written: {report.reason}.", allow_retries=False)
     return report

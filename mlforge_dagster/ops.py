@@ -5,7 +5,7 @@ import dagster as dg
 from mlforge.core import Definitions
 from mlforge.online import OnlineStore
 from mlforge_dagster import metadata
-from mlforge_dagster.online import getter, resource_keys, written
+from mlforge_dagster.online import OnlineConfig, getter, resource_keys, written
 from mlforge_dagster.resources import RedisStoreResource
 
 
@@ -52,8 +52,8 @@ def write_batch_op(
         out=dg.Out(dg.Nothing),
         required_resource_keys=resource_keys(given),
     )
-    def write(context: dg.OpExecutionContext) -> None:
-        report = written(defs, chosen, store(context))
+    def write(context: dg.OpExecutionContext, config: OnlineConfig) -> None:
+        report = written(defs, chosen, store(context), config)
         context.add_output_metadata(metadata.of_sync(report))
 
     return write

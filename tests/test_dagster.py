@@ -351,8 +351,8 @@ def test_runs_of_different_partitions_at_once_all_land(shop: Shop) -> None:
         # Each run in an instance of its own, as runs in processes of their own have.
         with tempfile.TemporaryDirectory() as folder:
             assets = feature_assets(shop.defs(), partitions={"last": "2026-01-01"})
-            instance = dg.DagsterInstance.ephemeral(tempdir=folder)
-            return dg.materialize(assets, selection=last, partition_key=month, instance=instance).success
+            with dg.DagsterInstance.ephemeral(tempdir=folder) as instance:
+                return dg.materialize(assets, selection=last, partition_key=month, instance=instance).success
 
     with ThreadPoolExecutor(3) as pool:
         assert all(pool.map(build, ["2026-01-01", "2026-02-01", "2026-03-01"]))
@@ -431,7 +431,13 @@ def evaluated(shop: Shop, **options: Any) -> set[str] | str:
 
 
 def looked(sensor: dg.SensorDefinition, shop: Shop, definitions: dg.Definitions) -> set[str] | str:
-    """What a sensor asks for, as the daemon has it look, or why it asks for nothing."""
+    """What a sensor asks for, or why it asks for nothing."""
+    found = tick(sensor, shop, definitions)
+    return found if isinstance(found, str) else {key.path[-1] for key in found.asset_selection or ()}
+
+
+def tick(sensor: dg.SensorDefinition, shop: Shop, definitions: dg.Definitions) -> dg.RunRequest | str:
+    """The sensor looks, as the daemon has it look."""
     with dg.build_sensor_context(
         instance=shop.instance, repository_def=definitions.get_repository_def(), resources=definitions.resources
     ) as context:
@@ -439,8 +445,7 @@ def looked(sensor: dg.SensorDefinition, shop: Shop, definitions: dg.Definitions)
     if found.skip_message is not None:
         return found.skip_message
     (request,) = found.run_requests or []
-    assert request.asset_selection is not None
-    return {key.path[-1] for key in request.asset_selection}
+    return request
 
 
 def test_the_sensor_asks_for_what_is_behind_and_for_nothing_else(shop: Shop) -> None:
@@ -464,6 +469,63 @@ def test_the_sensor_asks_for_what_is_behind_and_for_nothing_else(shop: Shop) -> 
     assert evaluated(shop) == {"spend_online", "last_online"}
 
 
+def test_the_sensor_waits_where_a_run_has_failed_until_there_is_something_newer(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.run()
+    whole = pl.read_parquet(shop.folder / "events.parquet").with_columns(pl.col("amount").cast(int))
+    whole.write_parquet(shop.folder / "events.parquet")
+    shop.defs().build(["last"])
+    sensor = online_reconcile_sensor(shop.defs())
+    definitions = build_definitions(shop.defs(), sensors=[sensor])
+    job = definitions.resolve_implicit_global_asset_job_def()
+
+    def run(request: dg.RunRequest | str, **options: Any) -> bool:
+        assert isinstance(request, dg.RunRequest)
+        return job.execute_in_process(
+            instance=shop.instance,
+            asset_selection=request.asset_selection,
+            tags=request.tags,
+            raise_on_error=False,
+            **options,
+        ).success
+
+    request = tick(sensor, shop, definitions)
+    # Another MAJOR version is waiting for somebody to allow it.
+    assert not run(request)
+    message = "last: 2.0.0 is built and 1.0.0 is online, and a run has just failed to mend it"
+    assert looked(sensor, shop, definitions) == message
+    shop.as_of += 12 * DAY
+    later = online_reconcile_sensor(shop.defs())
+    assert looked(later, shop, definitions) == {"spend_online"}
+    monkeypatch.setattr("mlforge_dagster.sensor.RETRY_AFTER", dt.timedelta(0))
+    assert looked(sensor, shop, definitions) == {"last_online"}
+    allowed = {"ops": {"our_shop__last_online": {"config": {"allow_breaking": True}}}}
+    assert run(request, run_config=allowed)
+    assert looked(sensor, shop, definitions) == "All is online."
+
+
+def test_a_damaged_table_does_not_keep_the_sensor_from_the_others(shop: Shop) -> None:
+    shop.run()
+    (log,) = (shop.folder / "store" / "last" / "_delta_log").glob("*.json")
+    log.write_text("{")
+    assert str(evaluated(shop)).startswith("last: ")
+    shop.as_of += 12 * DAY
+    assert evaluated(shop) == {"spend_online"}
+
+
+def test_a_run_of_one_sensor_does_not_keep_another_one_waiting(shop: Shop) -> None:
+    shop.defs().build()
+    sensors = [online_reconcile_sensor(shop.defs(), [each], name=each) for each in ("spend", "last")]
+    definitions = build_definitions(shop.defs(), sensors=sensors)
+    request = tick(sensors[0], shop, definitions)
+    assert isinstance(request, dg.RunRequest)
+    job = definitions.resolve_implicit_global_asset_job_def()
+    shop.instance.create_run_for_job(job, tags=request.tags, status=dg.DagsterRunStatus.STARTED)
+    assert looked(sensors[0], shop, definitions) == "A run is under way."
+    assert looked(sensors[1], shop, definitions) == {"last_online"}
+
+
 def test_a_store_that_keeps_no_status_has_no_sensor(shop: Shop) -> None:
     with pytest.raises(DefinitionError, match="A Four keeps no status"):
         online_reconcile_sensor(shop.defs(), online_store=Four())
@@ -478,6 +540,62 @@ def test_a_schedule_runs_a_job_of_features_and_what_is_online(shop: Shop) -> Non
     assert shop.store is not None
     assert shop.store.read("spend", ANN) is not None
     assert shop.store.read("last", ANN) is None
+
+
+def keys_of(job: dg.JobDefinition) -> set[str]:
+    return {key.path[-1] for key in job.asset_layer.selected_asset_keys}
+
+
+def test_a_schedule_goes_online_where_there_is_an_online_store(tmp_path: Path) -> None:
+    defs = Shop(tmp_path, None).defs()
+    schedule = feature_schedule(defs, "0 2 * * *", ["spend", "last"])
+    for given, online in [(None, set()), (RedisStoreResource(), {"spend_online", "last_online"})]:
+        definitions = build_definitions(defs, online_store=given, schedules=[schedule])
+        assert keys_of(definitions.resolve_job_def("our_shop_features")) == {"spend", "last"} | online
+
+
+def test_a_schedule_leaves_out_what_has_partitions(shop: Shop) -> None:
+    partitions = {"last": "2026-01-01", "spend": dg.DailyPartitionsDefinition("2026-01-01")}
+    definitions = build_definitions(
+        shop.defs(), partitions=partitions, schedules=[feature_schedule(shop.defs(), "0 2 * * *")]
+    )
+    job = definitions.resolve_job_def("our_shop_features")
+    assert keys_of(job) == {"double", "spend_online", "last_online", "double_online"}
+    shop.defs().build()
+    assert job.execute_in_process(instance=shop.instance).success
+
+
+def test_months_are_whole_and_the_running_one_is_among_them(shop: Shop) -> None:
+    definitions = build_definitions(shop.defs(), partitions={"last": "2026-01-15"})
+    last = next(each for each in definitions.resolve_all_asset_specs() if each.key.path[-1] == "last")
+    assert last.partitions_def is not None
+    now = dt.datetime(2026, 3, 10, tzinfo=dt.UTC)
+    assert list(last.partitions_def.get_partition_keys(now)) == ["2026-01-01", "2026-02-01", "2026-03-01"]
+    with pytest.raises(DefinitionError, match="The first month of partitions: 'soon' is no instant"):
+        build_definitions(shop.defs(), partitions={"last": "soon"})
+
+
+def test_a_schedule_a_sensor_and_reports_work_where_sources_are_assets_of_somebody_else(tmp_path: Path) -> None:
+    made = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        pl.DataFrame({"user": [1], "ts": [START]}).write_parquet(tmp_path / name / "events.parquet")
+
+        @mlf.feature(name=name, keys=["user"], source=tmp_path / name / "events.parquet", timestamp="ts")
+        def last(df: pl.LazyFrame) -> pl.LazyFrame:
+            return df.with_columns(day=pl.col("ts").dt.day())
+
+        made.append(last)
+    defs = Definitions("p", features=made, store=LocalStore(tmp_path), online_store=Four())
+    with pytest.raises(DefinitionError, match="have the same key, 'p/sources/events'"):
+        build_definitions(defs)
+    sources = {"events": ["dbt", "events"]}
+    definitions = build_definitions(defs, sources=sources, schedules=[feature_schedule(defs, "0 2 * * *")])
+    assert keys_of(definitions.resolve_job_def("p_features")) == {"a", "b", "a_online", "b_online"}
+    with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
+        report(defs, defs.build(), instance=instance, sources=sources)
+        assert instance.get_latest_materialization_event(dg.AssetKey(["p", "a"])) is not None
+    assert online_reconcile_sensor(defs, online_store=RedisStoreResource()).name == "p_online_reconcile"
 
 
 def test_sources_may_be_assets_of_somebody_else(shop: Shop) -> None:
