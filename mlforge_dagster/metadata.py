@@ -19,41 +19,44 @@ SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.
 
 
 def of_build(report: BuildReport, snapshot: Snapshot) -> dict[str, Any]:
-    """The metadata of an offline materialisation.
+    """The metadata of an offline materialisation; what is in the table is only looked at where it is new.
 
     Args:
         report: What the build did.
         snapshot: The table at the version that is there now.
     """
-    rows = snapshot.scan()
-    keys = list(snapshot.record.keys)
-    numbers: dict[str, Any] = {"entities": pl.struct(keys).n_unique()}
-    if (timestamp := snapshot.record.timestamp) is not None:
-        numbers |= {"first": pl.col(timestamp).min(), "last": pl.col(timestamp).max()}
-    nulls = {
-        f"null_rate/{name}": pl.col(name).is_null().mean() for name in list(snapshot.value_schema)[:PREVIEW_COLUMNS]
-    }
-    found = snapshot.collect(rows.select(**numbers, **nulls)).row(0, named=True)
     shown: dict[str, Any] = {
         "dagster/row_count": report.rows,
         "dagster/column_schema": column_schema(snapshot),
         "dagster/uri": snapshot.location,
-        "entities": found["entities"],
         "version": report.version,
         "outcome": report.outcome,
         "left_out": report.left_out,
         "seconds": round(report.seconds, 3),
-        "preview": dg.MetadataValue.md(preview(snapshot)),
     }
-    for name in ("first", "last"):
-        if found.get(name) is not None:
-            shown[name] = dg.MetadataValue.timestamp(found[name])
-    shown |= {name: round(found[name], 6) for name in nulls if found[name] is not None}
+    if report.outcome == "built":
+        # It reads the whole history, which is the same as before where nothing was built.
+        shown |= _content(snapshot)
     if report.events is not None:
         shown["events"] = f"{report.events.start.isoformat()} to {report.events.end and report.events.end.isoformat()}"
     if report.reason:
         shown["reason"] = report.reason
     return shown
+
+
+def _content(snapshot: Snapshot) -> dict[str, Any]:
+    numbers: dict[str, Any] = {"entities": pl.struct(list(snapshot.record.keys)).n_unique()}
+    if (timestamp := snapshot.record.timestamp) is not None:
+        numbers |= {"first": pl.col(timestamp).min(), "last": pl.col(timestamp).max()}
+    nulls = {
+        f"null_rate/{name}": pl.col(name).is_null().mean() for name in list(snapshot.value_schema)[:PREVIEW_COLUMNS]
+    }
+    found = snapshot.collect(snapshot.scan().select(**numbers, **nulls)).row(0, named=True)
+    shown = {"entities": found["entities"], "preview": dg.MetadataValue.md(preview(snapshot))}
+    for name in ("first", "last"):
+        if found.get(name) is not None:
+            shown[name] = dg.MetadataValue.timestamp(found[name])
+    return shown | {name: round(found[name], 6) for name in nulls if found[name] is not None}
 
 
 def of_sync(report: SyncReport) -> dict[str, Any]:

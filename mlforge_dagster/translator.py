@@ -15,6 +15,9 @@ from mlforge.source import FileSource, Source, without_credentials
 Kind = Literal["source", "offline", "online"]
 # What keys of sources have before the name, so that a feature may be called as its file is.
 SOURCES = "sources"
+# What Dagster takes as a tag, and as an owner: an address or a team.
+_TAG = re.compile(r"[A-Za-z0-9_]{1,63}")
+_OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}|team:.+")
 # What Dagster has an icon for, by the ending of a file; a Delta table is a folder.
 _KINDS = {
     "": "deltalake",
@@ -82,12 +85,25 @@ class MlforgeTranslator:
             description=what,
             kinds={"redis"} if online else {"polars", "deltalake"},
             group_name=project,
-            tags={identifier(tag): "" for tag in feature.tags},
-            owners=[owner for owner in feature.owners if "@" in owner or owner.startswith("team:")],
+            tags={tag: "" for tag in map(identifier, feature.tags) if _TAG.fullmatch(tag)},
+            owners=[owner for owner in feature.owners if _OWNER.fullmatch(owner)],
             code_version=str(CODEC_VERSION) if online else definition_hash(feature),
-            metadata={"keys": ", ".join(feature.keys)}
-            | ({} if not feature.interval else {"interval": feature.interval}),
+            metadata=_metadata(feature),
         )
+
+
+def _metadata(feature: Feature) -> dict[str, str]:
+    shown = {"keys": ", ".join(feature.keys)}
+    if feature.interval:
+        shown["interval"] = feature.interval
+    # What Dagster takes as neither, is still to be seen.
+    for name, given in {
+        "tags": [tag for tag in feature.tags if not _TAG.fullmatch(identifier(tag))],
+        "owners": [owner for owner in feature.owners if not _OWNER.fullmatch(owner)],
+    }.items():
+        if given:
+            shown[name] = ", ".join(given)
+    return shown
 
 
 def identifier(text: str) -> str:

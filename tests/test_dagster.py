@@ -157,6 +157,22 @@ def test_every_feature_is_an_asset_with_what_is_online_downstream(shop: Shop) ->
     assert specs["our_shop/spend_online"].kinds == {"redis"}
 
 
+def test_tags_and_owners_that_dagster_does_not_take_are_metadata(tmp_path: Path) -> None:
+    owners = ["team:ml", "ann@shop.example", "@risk", "Ann", "team:", "a b@shop.example", "a@b"]
+    tags = ["two words", "x" * 64, "", "a/b"]
+
+    @mlf.feature(keys=["user"], source="users.parquet", owners=owners, tags=tags)
+    def user(df: pl.LazyFrame) -> pl.LazyFrame:
+        return df
+
+    specs = build_definitions(Definitions("p", features=[user], store=LocalStore(tmp_path))).resolve_all_asset_specs()
+    spec = next(each for each in specs if each.key.path[-1] == "user")
+    assert spec.owners == ["team:ml", "ann@shop.example"]
+    assert {tag for tag in spec.tags if not tag.startswith("dagster/")} == {"two_words", "a_b"}
+    assert spec.metadata["owners"] == "@risk, Ann, team:, a b@shop.example, a@b"
+    assert "x" * 64 in spec.metadata["tags"]
+
+
 def test_a_run_builds_and_puts_online_and_says_what_it_did(shop: Shop) -> None:
     result = shop.run()
     assert result.success
@@ -188,10 +204,16 @@ def test_a_run_builds_and_puts_online_and_says_what_it_did(shop: Shop) -> None:
 
 
 def test_the_same_data_built_again_leave_everything_downstream_as_it_is(shop: Shop) -> None:
-    first = versions(shop.run())
+    built = shop.run()
+    first = versions(built)
     again = shop.run()
     assert versions(again) == first
-    assert materialisations(again)["spend"].metadata["outcome"].value == "skipped"
+    shown = materialisations(again)["spend"].metadata
+    assert shown["outcome"].value == "skipped"
+    assert shown["dagster/row_count"].value == materialisations(built)["spend"].metadata["dagster/row_count"].value
+    # The history was not read for it.
+    assert "entities" in materialisations(built)["spend"].metadata
+    assert "entities" not in shown
     assert materialisations(again)["spend_online"].metadata["mode"].value == "unchanged"
     # Nothing is checked where nothing is computed.
     assert "spend:amount_is_small" not in checks(again)
