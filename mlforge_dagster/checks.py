@@ -98,7 +98,7 @@ def behind(
         return f"{snapshot.version} is built and {status.version} is online"
     if status.next_change is not None and status.next_change <= now:
         waits = feature.interval is None and now < status.as_of + cadence
-        return None if waits else "time has moved on"
+        return None if waits else f"time has changed values at {status.next_change.isoformat()}"
     return None
 
 

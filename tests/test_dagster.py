@@ -527,6 +527,20 @@ def test_the_sensor_waits_where_a_run_has_failed_until_there_is_something_newer(
     assert looked(sensor, shop, definitions) == "All is online."
 
 
+def test_what_was_mended_in_a_run_that_failed_does_not_wait(shop: Shop) -> None:
+    shop.run()
+    shop.as_of += 3 * DAY
+    sensor = online_reconcile_sensor(shop.defs())
+    definitions = build_definitions(shop.defs(), sensors=[sensor])
+    request = tick(sensor, shop, definitions)
+    assert isinstance(request, dg.RunRequest)
+    shop.run("spend_online")
+    job = definitions.resolve_implicit_global_asset_job_def()
+    shop.instance.create_run_for_job(job, tags=request.tags, status=dg.DagsterRunStatus.FAILURE)
+    shop.as_of += 2 * DAY
+    assert evaluated(shop) == {"spend_online"}
+
+
 def test_a_damaged_table_does_not_keep_the_sensor_from_the_others(shop: Shop) -> None:
     shop.run()
     (log,) = (shop.folder / "store" / "last" / "_delta_log").glob("*.json")
@@ -627,9 +641,9 @@ def test_sources_may_be_assets_of_somebody_else(shop: Shop) -> None:
     assert "our_shop/sources/events" not in specs
 
 
-def stale(shop: Shop, translator: MlforgeTranslator | None = None) -> set[str]:
+def stale(shop: Shop) -> set[str]:
     """What the UI shows as unsynced."""
-    graph = build_definitions(shop.defs(), translator=translator).resolve_asset_graph()
+    graph = build_definitions(shop.defs()).resolve_asset_graph()
     resolver = CachingStaleStatusResolver(shop.instance, graph, LoadingContextForTest(shop.instance))
     keys = graph.materializable_asset_keys
     return {key.path[-1] for key in keys if resolver.get_status(key) == StaleStatus.STALE}

@@ -42,7 +42,7 @@ online = RedisStoreResource(host=HOST, port=PORT)
 definitions = build_definitions(
     defs,
     online_store=online,
-    schedules=[feature_schedule(defs, "0 2 * * *", online=False)],
+    schedules=[feature_schedule(defs, "0 2 * * *")],
     sensors=[online_reconcile_sensor(defs, online_store=online)],
 )
 """
