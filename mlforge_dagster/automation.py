@@ -1,16 +1,20 @@
 """What sets features off: jobs and schedules."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from mlforge.core import Definitions
+from mlforge.errors import DefinitionError
 from mlforge_dagster.graph import ONLINE, PARTITIONED, asset_key
 from mlforge_dagster.translator import MlforgeTranslator, identifier
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+# Which features a job was asked for by name.
+NAMED = "mlforge/features"
 
 
 def feature_job(
@@ -41,7 +45,8 @@ def feature_job(
     elif online is None:
         # Where the assets go online is known to those who make them.
         selected |= offline.downstream(depth=1) & dg.AssetSelection.tag(ONLINE, "")
-    return dg.define_asset_job(name or f"{identifier(defs.name)}_features", selected)
+    named = None if features is None else {NAMED: ", ".join(each.name for each in chosen)}
+    return dg.define_asset_job(name or f"{identifier(defs.name)}_features", selected, metadata=named)
 
 
 def feature_schedule(
@@ -66,4 +71,30 @@ def feature_schedule(
         timezone: The time zone of `cron`.
     """
     job = feature_job(defs, features, name=name, translator=translator, online=online)
-    return dg.ScheduleDefinition(name=f"{job.name}_schedule", job=job, cron_schedule=cron, execution_timezone=timezone)
+    return dg.ScheduleDefinition(
+        name=f"{job.name}_schedule",
+        job=job,
+        cron_schedule=cron,
+        execution_timezone=timezone,
+        metadata=job.metadata,
+    )
+
+
+def require_unpartitioned(automation: object, partitioned: Collection[str]) -> None:
+    """Refuses a `feature_job` or a schedule of one that was asked for features by name, and would leave them out.
+
+    Args:
+        automation: Any job or schedule.
+        partitioned: The features with partitions.
+
+    Raises:
+        DefinitionError: It is such a one.
+    """
+    named = (getattr(automation, "metadata", None) or {}).get(NAMED)
+    # Dagster wraps metadata of a schedule, but not of a job.
+    names = str(getattr(named, "value", named)).split(", ")
+    if lost := [name for name in names if name in partitioned]:
+        raise DefinitionError(
+            f"{', '.join(map(repr, lost))} has partitions, and a run of feature_job would not know which to build: "
+            f"leave it out there, and write dagster.build_schedule_from_partitioned_job."
+        )

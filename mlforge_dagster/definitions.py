@@ -10,6 +10,7 @@ from mlforge.errors import DefinitionError, RequestError
 from mlforge.instant import instant
 from mlforge.online import OnlineStore
 from mlforge_dagster.assets import offline_asset, online_asset
+from mlforge_dagster.automation import require_unpartitioned
 from mlforge_dagster.graph import Graph, Key
 from mlforge_dagster.online import ONLINE_STORE
 from mlforge_dagster.resources import RedisStoreResource
@@ -87,11 +88,13 @@ def build_definitions(
         sensors: Sensors beside.
 
     Raises:
-        DefinitionError: As for `feature_assets`.
+        DefinitionError: As for `feature_assets`, or a `feature_job` names a feature with partitions.
     """
     assets = feature_assets(
         defs, online_store=online_store, translator=translator, partitions=partitions, sources=sources
     )
+    for each in (*jobs, *schedules):
+        require_unpartitioned(each, partitions or {})
     resources = {ONLINE_STORE: online_store} if isinstance(online_store, RedisStoreResource) else {}
     return dg.Definitions(assets=assets, resources=resources, jobs=jobs, schedules=schedules, sensors=sensors)
 

@@ -601,6 +601,13 @@ def test_a_schedule_leaves_out_what_has_partitions(shop: Shop) -> None:
     assert job.execute_in_process(instance=shop.instance).success
 
 
+def test_a_schedule_that_names_what_has_partitions_is_refused(shop: Shop) -> None:
+    schedule = feature_schedule(shop.defs(), "0 2 * * *", ["spend", "last"])
+    assert build_definitions(shop.defs(), schedules=[schedule])
+    with pytest.raises(DefinitionError, match="'last' has partitions, and a run of feature_job would not know which"):
+        build_definitions(shop.defs(), partitions={"last": "2026-01-01"}, schedules=[schedule])
+
+
 def test_months_are_whole_and_the_running_one_is_among_them(shop: Shop) -> None:
     definitions = build_definitions(shop.defs(), partitions={"last": "2026-01-15"})
     last = next(each for each in definitions.resolve_all_asset_specs() if each.key.path[-1] == "last")
