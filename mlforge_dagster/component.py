@@ -5,9 +5,13 @@ from pathlib import Path
 import dagster as dg
 
 from mlforge import loader
+from mlforge.errors import DefinitionError
 from mlforge_dagster.automation import feature_schedule
 from mlforge_dagster.definitions import build_definitions
 from mlforge_dagster.sensor import online_reconcile_sensor
+
+# The folders whose modules are loaded: of several, each would run with those of the last one.
+_projects: set[Path] = set()
 
 
 class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
@@ -37,9 +41,23 @@ class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
     reconcile: bool = False
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The project as Dagster definitions."""
+        """The project as Dagster definitions.
+
+        Raises:
+            DefinitionError: There is no such file, or not exactly one Definitions in it, or a component of this code
+                location has loaded another project.
+        """
         file, _, name = self.definitions.partition(":")
-        defs = loader.load(Path(context.path, file).resolve(), name or None)
+        path = Path(context.path, file).resolve()
+        if not path.is_file():
+            raise DefinitionError(f"The definitions {self.definitions!r} of a component: there is no {str(path)!r}.")
+        _projects.add(path.parent)
+        if len(_projects) > 1:
+            raise DefinitionError(
+                f"One code location has components of several projects, {', '.join(map(repr, map(str, _projects)))}: "
+                f"give each a code location of its own, since their modules may have the same names."
+            )
+        defs = loader.load(path, name or None)
         return build_definitions(
             defs,
             partitions=self.partitions,

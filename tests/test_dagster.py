@@ -785,6 +785,13 @@ defs = mlf.Definitions("component", store=LocalStore({str(tmp_path / "own")!r}))
             assert {"component/last", "component/sources/events"} <= keys
             assert definitions.schedules is not None
             assert [schedule.name for schedule in definitions.schedules] == ["component_features_schedule"]
+    context = dg.ComponentTree.for_test().load_context
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "project.py").write_text("")
+    with pytest.raises(DefinitionError, match="One code location has components of several projects"):
+        FeatureStoreComponent(definitions=str(tmp_path / "other" / "project.py")).build_defs(context)
+    with pytest.raises(DefinitionError, match=r"there is no '/nowhere\.py'"):
+        FeatureStoreComponent(definitions="/nowhere.py").build_defs(context)
 
 
 @pytest.mark.parametrize(

@@ -242,5 +242,10 @@ class Store:
             table=table,
             record=record,
             location=self.table_uri(feature_name),
-            schema=pl.scan_delta(table).drop(MONTH).collect_schema(),
+            schema=_schema(table),
         )
+
+
+def _schema(table: DeltaTable) -> dict[str, pl.DataType]:
+    """The stored columns; not from a scan, which would first have Polars import pyarrow."""
+    return {name: dtype for name, dtype in pl.Schema(table.schema().to_arrow()).items() if name != MONTH}
