@@ -1,13 +1,16 @@
 """One measurement in a process of its own, and the table in which the figures stand beside their bars."""
 
+import argparse
 import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -83,6 +86,46 @@ def asked(measures: Mapping[str, Measurement]) -> bool:
         return False
     print(json.dumps(measures[sys.argv[2]](**json.loads(sys.argv[3]))))
     return True
+
+
+def chosen(doc: str, sections: Collection[str], *, rows: int, what: str, rounds: int) -> argparse.Namespace:
+    """The command line of a script: which sections, with how many rows, how often, and where to keep what was made.
+
+    Args:
+        doc: The script's description.
+        sections: What there is to choose from.
+        rows: How many rows there are by default.
+        what: What they are.
+        rounds: How often everything is measured by default.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", metavar="section", help=", ".join(sections))
+    parser.add_argument("--rows", type=int, default=rows, help=what)
+    parser.add_argument("--rounds", type=int, default=rounds, help="how often everything is measured")
+    parser.add_argument("--cache", type=Path, help="a folder to keep; a temporary one by default")
+    found = parser.parse_args()
+    if unknown := [name for name in found.sections if name not in sections]:
+        parser.error(f"there is no section {unknown[0]!r}: {', '.join(sections)}")
+    found.sections = found.sections or list(sections)
+    return found
+
+
+@contextmanager
+def kept(cache: Path | None) -> Generator[Path]:
+    """The folder that is kept, or a temporary one."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (cache or Path(temporary)).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+
+
+def kinds_in_turns(measurement: str, kinds: Sequence[str], *, rounds: int, **arguments: Any) -> dict[str, list[float]]:
+    """The seconds of every kind of a measurement, once a round and each in a process of its own."""
+    found: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for _ in range(rounds):
+        for kind, seconds in found.items():
+            seconds.append(measure(measurement, kind=kind, **arguments)["seconds"])
+    return found
 
 
 def packages(*names: str) -> str:

@@ -10,15 +10,12 @@ Every measurement is a process of its own, the kinds take turns, and a figure is
 their range. The table goes to the standard output as Markdown. Linux only.
 """
 
-import argparse
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import offline_builds
 import offline_peers
 import offline_training
-from measure import HEAD, Bench, Row, asked, packages
+from measure import HEAD, Bench, Row, asked, chosen, kept, packages
 
 SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "training": offline_training.training,
@@ -31,20 +28,11 @@ MEASURES = offline_training.MEASURES | offline_builds.MEASURES | offline_peers.M
 
 def main() -> None:
     """Runs the sections that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", metavar="section", help=", ".join(SECTIONS))
-    parser.add_argument("--rows", type=int, default=10_000_000, help="rows and events; a tenth of that beside peers")
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured")
-    parser.add_argument("--cache", type=Path, help="a folder to keep; a temporary one by default")
-    chosen = parser.parse_args()
-    if unknown := [name for name in chosen.sections if name not in SECTIONS]:
-        parser.error(f"there is no section {unknown[0]!r}: {', '.join(SECTIONS)}")
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = (chosen.cache or Path(temporary)).absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        bench = Bench(folder=folder, rows=chosen.rows, rounds=chosen.rounds)
-        print(f"{packages('polars', 'deltalake')}; {chosen.rounds} rounds\n\n{HEAD}", flush=True)
-        for name in chosen.sections or SECTIONS:
+    asked_for = chosen(__doc__, SECTIONS, rows=10_000_000, what="rows and events; a tenth beside peers", rounds=3)
+    with kept(asked_for.cache) as folder:
+        bench = Bench(folder=folder, rows=asked_for.rows, rounds=asked_for.rounds)
+        print(f"{packages('polars', 'deltalake')}; {bench.rounds} rounds\n\n{HEAD}", flush=True)
+        for name in asked_for.sections:
             for row in SECTIONS[name](bench):
                 print(row, flush=True)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from measure import Bench, Measurement, Row, measure, ratios, shown
+from measure import Bench, Measurement, Row, kinds_in_turns, ratios, shown
 
 import mlforge as mlf
 from mlforge import Definitions
@@ -62,11 +62,8 @@ def make(folder: Path, count: int) -> Path:
 def builds(bench: Bench) -> list[Row]:
     """The last day of a year is added to it, and then nothing."""
     place = make(bench.folder, bench.rows)
-    found: dict[str, list[float]] = {"part": [], "full": [], "skipped": []}
-    for _ in range(bench.rounds):
-        # All of it is computed each time, and found to be as it is but for the first.
-        for kind, seconds in found.items():
-            seconds.append(measure("build", folder=place, kind=kind)["seconds"])
+    # All of it is computed each time, and found to be as it is but for the first.
+    found = kinds_in_turns("build", ["part", "full", "skipped"], rounds=bench.rounds, folder=place)
     return [
         Row(
             work=f"the last day added to a year of {bench.rows:,} events",

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 from deltalake import DeltaTable
-from measure import Bench, Measurement, Row, measure, ratios, shown
+from measure import Bench, Measurement, Row, kinds_in_turns, ratios, shown
 
 import mlforge as mlf
 from mlforge import Definitions
@@ -68,10 +68,7 @@ def training(bench: Bench) -> list[Row]:
     """A tenth as many labels as rows."""
     labels = bench.rows // 10
     place = make(bench.folder, labels=labels, rows=bench.rows)
-    found: dict[str, list[float]] = {"hand": [], "mlforge": []}
-    for _ in range(bench.rounds):
-        for kind, seconds in found.items():
-            seconds.append(measure("train", folder=place, kind=kind)["seconds"])
+    found = kinds_in_turns("train", ["hand", "mlforge"], rounds=bench.rounds, folder=place)
     if not by_hand(place).equals(by_mlforge(place)):
         raise AssertionError("By hand and by mlforge there are different values.")
     return [

@@ -14,20 +14,18 @@ and orjson, or a raw socket; keys and values are byte for byte the same on both 
 goes to the standard output as Markdown. Linux only.
 """
 
-import argparse
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from pathlib import Path
 
 import online_peers
 import online_reads
 import online_syncs
 import online_writes
-from measure import HEAD, Bench, Row, asked, packages
+from measure import HEAD, Bench, Row, asked, chosen, kept, packages
 from online_by_hand import HOST
 
 SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
@@ -81,21 +79,12 @@ def server_version() -> str:
 
 def main() -> None:
     """Runs the sections that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", metavar="section", help=", ".join(SECTIONS))
-    parser.add_argument("--rows", type=int, default=1_000_000, help="entities of a feature")
-    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured")
-    parser.add_argument("--cache", type=Path, help="a folder to keep; a temporary one by default")
-    chosen = parser.parse_args()
-    if unknown := [name for name in chosen.sections if name not in SECTIONS]:
-        parser.error(f"there is no section {unknown[0]!r}: {', '.join(SECTIONS)}")
-    with tempfile.TemporaryDirectory() as temporary, redis_server() as port:
-        folder = (chosen.cache or Path(temporary)).absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        bench = Bench(port=port, folder=folder, rows=chosen.rows, rounds=chosen.rounds)
+    asked_for = chosen(__doc__, SECTIONS, rows=1_000_000, what="entities of a feature", rounds=5)
+    with kept(asked_for.cache) as folder, redis_server() as port:
+        bench = Bench(port=port, folder=folder, rows=asked_for.rows, rounds=asked_for.rounds)
         versions = packages("redis", "hiredis", "polars", "orjson", "deltalake")
-        print(f"{server_version()}, {versions}; {chosen.rounds} rounds\n\n{HEAD}", flush=True)
-        for name in chosen.sections or SECTIONS:
+        print(f"{server_version()}, {versions}; {bench.rounds} rounds\n\n{HEAD}", flush=True)
+        for name in asked_for.sections:
             for row in SECTIONS[name](bench):
                 print(row, flush=True)
 

@@ -16,7 +16,7 @@ from mlforge.features import Feature
 from mlforge.lineage import TableSource, identity, source_of
 from mlforge.source import Source
 from mlforge.span import Span, touched
-from mlforge.standing import Part, Wanted, in_microseconds, part, standing, was_left
+from mlforge.standing import Part, Wanted, differing, in_microseconds, part, standing, was_left
 from mlforge.store.base import ConflictError, Store
 from mlforge.store.record import BuildRecord
 from mlforge.store.snapshot import Snapshot
@@ -95,9 +95,13 @@ def build(feature: Feature, store: Store, wanted: Wanted = ALL, *, force: bool =
                 chosen = Part(reason="its columns have changed")
                 computed = compute(feature, source)
             require(computed.checks, feature=feature.name)
-            unforced = current if not chosen.events and not force else None
-            if unforced is not None and was_left(unforced, store, definition, computed):
-                return _report(feature, "rolled back", unforced, began, computed)
+            if (
+                current is not None
+                and not chosen.events
+                and not force
+                and was_left(current, store, definition, computed)
+            ):
+                return _report(feature, "rolled back", current, began, computed)
             # Of events that somebody has named it is not known what else is new.
             known = (chosen.complete or wanted.look_back is not None) and source.fingerprint() == before
             record = _record(feature, source, computed.rows, current, definition, before if known else None)
@@ -153,16 +157,8 @@ def _content(
         if events is not None:
             rows, among = current.spliced(rows, touched(feature, events))
             others = sum(count for month, count in current.rows_by_month.items() if month not in among)
-        months = _differing(current, rows) if among is None else current.differing_months(rows, among)
+        months = differing(current, rows) if among is None else current.differing_months(rows, among)
     return _Content(rows=rows, months=months, record=replace(record, rows=len(rows) + others))
-
-
-def _differing(stored: Snapshot, rows: pl.DataFrame) -> frozenset[str] | None:
-    """The months in which other rows are stored; None: all of them, also where what is stored is damaged."""
-    try:
-        return stored.differing_months(rows)
-    except StoreError:
-        return None
 
 
 def _publish(store: Store, feature_name: str, current: Snapshot | None, content: _Content) -> tuple[Outcome, Snapshot]:

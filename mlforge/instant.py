@@ -8,6 +8,8 @@ from mlforge.errors import RequestError
 
 # How an instant is stored and computed with, everywhere.
 INSTANT = pl.Datetime("us", "UTC")
+# What instants are counted from, in microseconds.
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 # What people and programs may write for one.
 Moment = dt.datetime | dt.date | str
 

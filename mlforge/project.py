@@ -42,7 +42,7 @@ class Project:
         """
         found: dict[str, Feature] = {}
         for part in self._given:
-            for feature in [part] if isinstance(part, Feature) else _values(part, Feature):
+            for feature in _features_in(part):
                 if found.setdefault(feature.name, feature) is not feature:
                     raise DefinitionError(f"Two features are called {feature.name!r}: rename one of them.")
         return found
@@ -124,6 +124,8 @@ class Project:
         return [item for namespace in (self._namespace, *modules) for item in list(namespace.items())]
 
 
-def _values(part: ModuleType | dict[str, Any], kind: Any) -> list[Any]:
+def _features_in(part: Feature | ModuleType | dict[str, Any]) -> list[Feature]:
+    if isinstance(part, Feature):
+        return [part]
     namespace = vars(part) if isinstance(part, ModuleType) else part
-    return [value for value in list(namespace.values()) if isinstance(value, kind)]
+    return [value for value in list(namespace.values()) if isinstance(value, Feature)]

@@ -18,12 +18,12 @@ from mlforge.duration import microseconds, origin
 from mlforge.engines.base import times
 from mlforge.errors import DataError
 from mlforge.features import Feature
+from mlforge.instant import EPOCH
 
 # How many rows before and after the one that holds are kept.
 NEIGHBOURS = 3
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_FIRST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
 _EXACT = {
     "mean": statistics.mean,
     "median": statistics.median,
@@ -100,7 +100,7 @@ def _held(feature: Feature, rows: pl.DataFrame, holds: int | None) -> Recomputed
 def _windowed(feature: Feature, events: pl.DataFrame, at: datetime) -> Recomputed:
     lengths = {output.window: microseconds(output.window) for output in feature.outputs}
     first, step = (origin(feature.interval), microseconds(feature.interval)) if feature.interval else (0, 1)
-    moment = (at - _EPOCH) // _MICROSECOND
+    moment = (at - EPOCH) // _MICROSECOND
     end = moment - (moment - first) % step
     past = events.filter(pl.col(name).to_physical() < end for name in times(feature))
     time = pl.col(str(feature.timestamp)).to_physical()
@@ -166,4 +166,4 @@ def _sum(values: list[Any], dtype: pl.DataType) -> Any:
 
 def _instant(since_epoch: int) -> datetime:
     # A window may begin before the year 1, where no event is.
-    return _EPOCH + timedelta(microseconds=max(since_epoch, _FIRST))
+    return EPOCH + timedelta(microseconds=max(since_epoch, _FIRST))

@@ -9,10 +9,9 @@ import polars as pl
 from mlforge.duration import microseconds
 from mlforge.errors import RequestError
 from mlforge.features import Feature
-from mlforge.instant import INSTANT
+from mlforge.instant import EPOCH, INSTANT
 from mlforge.windows import Grid
 
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 # No event is outside of these: `engines.base.require_years`.
 _FIRST, _LAST = dt.datetime(1900, 1, 1, tzinfo=dt.UTC), dt.datetime(2201, 1, 1, tzinfo=dt.UTC)
@@ -67,9 +66,9 @@ def touched(feature: Feature, events: Span) -> Span:
     if not feature.metrics or events.end is None:
         return events
     grid = Grid.of(feature.interval, [output.window for output in feature.outputs])
-    last = grid.up((events.end + _longest(feature) - _EPOCH) // _MICROSECOND)
+    last = grid.up((events.end + _longest(feature) - EPOCH) // _MICROSECOND)
     # The rows at that instant as well.
-    return Span(start=events.start, end=_EPOCH + (last + 1) * _MICROSECOND)
+    return Span(start=events.start, end=EPOCH + (last + 1) * _MICROSECOND)
 
 
 def last_event(feature: Feature, newest_row: dt.datetime) -> dt.datetime:

@@ -4,6 +4,8 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Literal
 
+import polars as pl
+
 from mlforge.engines.base import Computed
 from mlforge.errors import StoreError
 from mlforge.features import Feature
@@ -75,11 +77,15 @@ def was_left(current: Snapshot, store: Store, definition: str, computed: Compute
     left = _left(current, store)
     if left is None or left.record.definition_hash != definition:
         return False
+    return differing(left, computed.rows) == frozenset()
+
+
+def differing(stored: Snapshot, rows: pl.DataFrame) -> frozenset[str] | None:
+    """The months in which other rows are stored; None: all of them, also where what is stored is damaged."""
     try:
-        return left.differing_months(computed.rows) == frozenset()
+        return stored.differing_months(rows)
     except StoreError:
-        # What was left is damaged, or vacuumed.
-        return False
+        return None
 
 
 def part(

@@ -8,6 +8,7 @@ import polars as pl
 
 from mlforge.duration import microseconds, origin
 from mlforge.features import Feature
+from mlforge.instant import EPOCH
 from mlforge.online import OnlineStore
 from mlforge.store.base import Store
 from mlforge.store.snapshot import Snapshot
@@ -21,7 +22,6 @@ DESCRIPTIONS = {
 SAMPLE = 1_000
 # Without an interval a value may change at any microsecond; so often it is looked at.
 CADENCE = dt.timedelta(minutes=5)
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def online_version(feature: Feature, snapshot: Snapshot, version: str, as_of: dt.datetime) -> str:
@@ -43,7 +43,7 @@ def online_version(feature: Feature, snapshot: Snapshot, version: str, as_of: dt
 def boundary(interval: str, instant: dt.datetime) -> dt.datetime:
     """The last multiple of an interval at or before an instant."""
     start, step = (dt.timedelta(microseconds=part) for part in (origin(interval), microseconds(interval)))
-    return instant - (instant - _EPOCH - start) % step
+    return instant - (instant - EPOCH - start) % step
 
 
 def _changed(snapshot: Snapshot, instant: dt.datetime) -> dt.datetime | None:

@@ -10,13 +10,13 @@ from mlforge.checks import columns_of
 from mlforge.duration import MICROSECONDS
 from mlforge.errors import DataError, DefinitionError
 from mlforge.features import RESERVED, Feature
+from mlforge.instant import EPOCH
 from mlforge.verdicts import CheckResult
 
 # Event times outside are nearly always seconds taken for milliseconds, or the like.
 FIRST_YEAR, LAST_YEAR = 1900, 2200
 # Days from 1970 that are beyond every year that is allowed, and that 64 bits can still count in microseconds.
 FAR = 10**7
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 KEY_DTYPES = (pl.String, pl.Int64, pl.Boolean, pl.Date, pl.Datetime)
 
 
@@ -139,11 +139,11 @@ def require_unique_keys(feature: Feature, rows: pl.DataFrame) -> None:
 
 
 def _since_epoch(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def _shown(microseconds: int) -> str:
     try:
-        return f"{_EPOCH + timedelta(microseconds=microseconds):%Y-%m-%d %H:%M:%S}"
+        return f"{EPOCH + timedelta(microseconds=microseconds):%Y-%m-%d %H:%M:%S}"
     except OverflowError:
         return f"{microseconds} microseconds since 1970"

@@ -87,9 +87,7 @@ def _run(feature: Feature, source: Source, span: Span | None) -> pl.DataFrame:
             return _collected(feature, source, result, span)
     except BaseException as error:
         if isinstance(error, OSError | pl.exceptions.PolarsError) and hidden(str(error), source) != str(error):
-            raise DataError(
-                f"Feature {feature.name!r}, which reads {source!r}: {hidden(one_line(error), source)}"
-            ) from None
+            raise _failed(feature, source, error) from None
         if not isinstance(error, DataError):
             error.add_note(f"This happened while running feature {feature.name!r}, which reads {source!r}.")
         raise
@@ -105,9 +103,12 @@ def _collected(feature: Feature, source: Source, frame: pl.LazyFrame, span: Span
         return (frame if span is None else _within(frame, feature, span)).collect(engine="streaming")
     except (OSError, pl.exceptions.PolarsError) as error:
         # The function has only made the plan: a traceback would not lead there, but show what is hidden here.
-        raise DataError(
-            f"Feature {feature.name!r}, which reads {source!r}: {hidden(one_line(error), source)}"
-        ) from None
+        raise _failed(feature, source, error) from None
+
+
+def _failed(feature: Feature, source: Source, error: Exception) -> DataError:
+    """What Polars or a store of files says of a feature, in one line and without what is hidden of its source."""
+    return DataError(f"Feature {feature.name!r}, which reads {source!r}: {hidden(one_line(error), source)}")
 
 
 def _within(frame: Frame, feature: Feature, span: Span) -> Any:
