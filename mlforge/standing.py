@@ -13,8 +13,9 @@ from mlforge.lineage import TableSource, identity
 from mlforge.source import Source
 from mlforge.span import Span, last_event
 from mlforge.store.base import Store
+from mlforge.store.months import month_span
 from mlforge.store.record import BuildRecord
-from mlforge.store.snapshot import Snapshot, month_span
+from mlforge.store.snapshot import Snapshot
 
 Standing = Literal["skipped", "rolled back", "outdated"]
 

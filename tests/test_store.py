@@ -1,6 +1,7 @@
 """The offline store on disk: what others read there, what a commit records, and what damage looks like."""
 
 import json
+import resource
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, QueryBuilder, TableFeatures, write_deltalake
 
 import mlforge as mlf
 from mlforge import Definitions
@@ -328,3 +329,80 @@ def test_a_file_that_is_gone_is_an_error_with_the_way_out(project: Project) -> N
     project.build(features=["users"], force=True)
     assert project.store.open("users") is not None
     assert project.definitions().get_training_data(["users"], pl.DataFrame({"user_id": ["a"]}))["amount"][0] == 2.0
+
+
+def test_the_engine_of_delta_reads_every_kind_of_column(tmp_path: Path) -> None:
+    rows = pl.DataFrame(
+        {
+            "user": ["a", "b", "ü"],
+            "ts": [NOON, NOON + timedelta(40), NOON + timedelta(microseconds=1)],
+            "text": ["x", None, ""],
+            "whole": [1, None, -(2**63)],
+            "half": [0.5, None, -0.0],
+            "yes": [True, None, False],
+            "day": [NOON.date(), None, NOON.date()],
+            "price": pl.Series(["1.25", None, "-3.00"], dtype=pl.String).cast(pl.Decimal(20, 2)),
+            "list": [[1, None], None, []],
+            "struct": [{"a": 1, "b": ["x"]}, None, {"a": None, "b": None}],
+        }
+    )
+    rows.write_parquet(tmp_path / "x.parquet")
+    feature = mlf.feature(keys=["user"], source=tmp_path / "x.parquet", timestamp="ts")(user_spend)
+    store = LocalStore(tmp_path)
+    Definitions(features=[feature], store=store).build()
+    query = QueryBuilder().register("t", DeltaTable(store.table_uri("user_spend")))
+    read = pl.DataFrame(query.execute("select * from t")).drop("mlforge_month").sort("user")
+    assert read.equals(rows)
+    snapshot = store.require("user_spend")
+    assert snapshot.collect(snapshot.scan()).sort("user").equals(rows)
+
+
+def test_columns_in_another_order_are_the_same_columns(project: Project) -> None:
+    events = {"user_id": ["a", "a"], "ts": [NOON, NOON + timedelta(40)], "m": [1.0, 2.0], "n": [3, 4]}
+    pl.DataFrame(events).write_parquet(project.source)
+
+    def built(order: list[str]) -> list[tuple[Any, ...]]:
+        @mlf.feature(keys=["user_id"], source=project.source, timestamp="ts")
+        def f(df: pl.LazyFrame) -> pl.LazyFrame:
+            return df.select("user_id", "ts", *order)
+
+        Definitions(features=[f], store=project.store).build()
+        snapshot = project.store.require("f")
+        return snapshot.collect(snapshot.scan().sort("ts").select("m", "n")).rows()
+
+    assert built(["m", "n"]) == [(1.0, 3), (2.0, 4)]
+    pl.DataFrame(events | {"m": [1.0, 5.0]}).write_parquet(project.source)
+    # Only one month is written, and the other one's columns are in the order from before.
+    assert built(["n", "m"]) == [(1.0, 3), (5.0, 4)]
+    assert DeltaTable(project.table("f")).get_add_actions().num_rows == 2
+
+
+def test_a_table_that_others_have_upgraded_is_read(project: Project) -> None:
+    project.build()
+    table = DeltaTable(project.table())
+    table.alter.add_feature(TableFeatures.DeletionVectors, allow_protocol_versions_increase=True)
+    snapshot = project.store.require("user_spend")
+    assert snapshot.table.protocol().min_reader_version == 3
+    assert snapshot.collect(snapshot.scan()).height == snapshot.row_count
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_no_file_behind(project: Project) -> None:
+    days = pl.select(user_id=pl.lit("a"), ts=pl.lit(NOON) + pl.duration(days=pl.int_range(3)), n=1)
+    many = pl.select(user_id=pl.int_range(20_000).hash().cast(pl.String), ts=pl.lit(NOON + timedelta(40)), n=2)
+    days.write_parquet(project.source)
+    feature = mlf.feature(keys=["user_id"], source=project.source, timestamp="ts")(user_spend)
+    definitions = Definitions(features=[feature], store=project.store)
+    definitions.build()
+    before = sorted(project.table().rglob("*.parquet"))
+    pl.concat([days.head(1), many]).write_parquet(project.source)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(
+            StoreError, match=r"The table '.*' of feature 'user_spend' cannot be written: .*File too large"
+        ):
+            definitions.build()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(project.table().rglob("*.parquet")) == before
+    assert definitions.build()[0].rows == 20_001

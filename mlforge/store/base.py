@@ -4,17 +4,20 @@ from collections.abc import Collection, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from glob import escape
-from typing import Any
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable
+from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import create_table_with_add_actions
 
 from mlforge.delta import Table
 from mlforge.errors import RequestError, StoreError, one_line
+from mlforge.store.files import write_files
 from mlforge.store.history import Version, find, newest_record, versions
+from mlforge.store.months import MONTH, by_month
 from mlforge.store.record import BuildRecord
-from mlforge.store.snapshot import MONTH, Snapshot, month_expr
+from mlforge.store.snapshot import Snapshot
 
 # Without it Delta forgets versions after 30 days.
 KEEP_HISTORY = {"delta.logRetentionDuration": "interval 36500 days"}
@@ -156,27 +159,31 @@ class Store:
             ConflictError: There is a newer version than `onto`; the table is as it was.
             StoreError: The location cannot be written.
         """
-        month = month_expr(record.timestamp).alias(MONTH)
-        shared: dict[str, Any] = {
-            "partition_by": [MONTH],
-            "configuration": KEEP_HISTORY,
-            "storage_options": self._options,
-            "commit_properties": _commit(record),
-        }
+        parts = by_month(rows, record.timestamp)
+        if months is not None:
+            parts = {month: part for month, part in parts.items() if month in months}
+        replaced = None if months is None else [(MONTH, "in", sorted(months))]
+        address, commit = self._address(feature_name), _commit(record)
+        schema = DeltaSchema.from_arrow(pl.Schema([*rows.schema.items(), (MONTH, pl.String)]))
         with self._writing(feature_name, onto):
             if onto is None:
-                write_deltalake(self._address(feature_name), rows.with_columns(month), mode="error", **shared)
+                files = write_files(self.table_uri(feature_name), parts)
+                create_table_with_add_actions(
+                    address,
+                    schema,
+                    files,
+                    mode="error",
+                    partition_by=MONTH,
+                    configuration=KEEP_HISTORY,
+                    storage_options=self._options,
+                    commit_properties=commit,
+                )
                 return self._snapshot(feature_name, self._table(feature_name, 0), record)
             # Loaded anew: a write moves the table that it is given on to the version that it makes.
             table = self._table(feature_name, onto.delta_version)
-            if months is None:
-                write_deltalake(table, rows.with_columns(month), mode="overwrite", schema_mode="overwrite", **shared)
-            elif months:
-                written = rows.with_columns(month).filter(pl.col(MONTH).is_in(list(months)))
-                named = ", ".join(f"'{month}'" for month in sorted(months))
-                write_deltalake(table, written, mode="overwrite", predicate=f"{MONTH} IN ({named})", **shared)
-            else:
-                table.create_write_transaction([], "append", table.schema(), [MONTH], commit_properties=_commit(record))
+            files = write_files(self.table_uri(feature_name), parts)
+            mode = "append" if months == frozenset() else "overwrite"
+            table.create_write_transaction([*files], mode, schema, MONTH, replaced, commit_properties=commit)
             return self._snapshot(feature_name, self._table(feature_name, onto.delta_version + 1), record)
 
     def restore(self, earlier: Snapshot, record: BuildRecord, onto: Snapshot) -> Snapshot:
@@ -221,7 +228,7 @@ class Store:
         uri = self.table_uri(feature_name)
         try:
             yield
-        except (DeltaError, OSError) as error:
+        except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
             made = onto is None and DeltaTable.is_deltatable(self._address(feature_name), self._options)
             if made or isinstance(error, CommitFailedError):
                 raise ConflictError(f"Somebody else committed to {uri!r} at the same time.") from error

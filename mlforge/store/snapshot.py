@@ -15,12 +15,8 @@ from deltalake.exceptions import DeltaError
 from mlforge.errors import StoreError, one_line
 from mlforge.instant import INSTANT
 from mlforge.span import Span
+from mlforge.store.months import MONTH, month_key, month_name, month_of
 from mlforge.store.record import BuildRecord
-
-# The physical partition column: predicates on it are the only ones under which writers of other months do not clash.
-MONTH = "mlforge_month"
-# A snapshot has no months; its table is partitioned all the same, so that a feature can become one and cease to be.
-TIMELESS = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,13 +112,13 @@ class Snapshot:
         """
         if dict(self.schema) != dict(rows.schema):
             return None
-        month = month_expr(self.record.timestamp)
+        month = month_key(self.record.timestamp)
         content = [row_hash(rows.columns).sum().alias("hash"), pl.len().alias("rows")]
         new = rows.lazy().group_by(month.alias(MONTH)).agg(content).collect(engine="streaming")
         old = self.collect(self.scan(months=among).group_by(month.alias(MONTH)).agg(content))
         both = new.join(old, on=MONTH, how="full", coalesce=True)
         same = pl.col("hash").eq_missing(pl.col("hash_right")) & pl.col("rows").eq_missing(pl.col("rows_right"))
-        return frozenset(both.filter(~same)[MONTH])
+        return frozenset(map(month_name, both.filter(~same)[MONTH]))
 
     def spliced(self, rows: pl.DataFrame, span: Span) -> tuple[pl.DataFrame, frozenset[str]]:
         """These rows in place of those in a span of time, with all others of the months that it touches.
@@ -135,8 +131,8 @@ class Snapshot:
             All rows of those months, sorted; and those of the months in which there were rows.
         """
         timestamp = str(self.record.timestamp)
-        last = None if span.end is None else _month(span.end)
-        months = {month for month in self.files if _month(span.start) <= month and (last is None or month <= last)}
+        last = None if span.end is None else month_of(span.end)
+        months = {month for month in self.files if month_of(span.start) <= month and (last is None or month <= last)}
         kept = self.collect(self.scan(months=months).filter(~span.holds(timestamp)))
         return pl.concat([kept, rows.select(kept.columns)]).sort(self.record.index), frozenset(months)
 
@@ -164,19 +160,26 @@ class Snapshot:
         Raises:
             StoreError: A file with these rows is gone or cut short; it can only be told of a local one.
         """
-        rows, timestamp, month = pl.scan_delta(self.table), self.record.timestamp, pl.col(MONTH)
-        # Also by month, since that leaves out whole files.
-        within = []
+        timestamp, month = self.record.timestamp, pl.col(MONTH)
+        within, held = [], []
         if timestamp is not None and after is not None:
-            within.append(month >= _month(after))
-            rows = rows.filter(pl.col(timestamp) > pl.lit(after, INSTANT))
+            within.append(month >= month_of(after))
+            held.append(pl.col(timestamp) > pl.lit(after, INSTANT))
         if timestamp is not None and until is not None:
-            within.append(month <= _month(until))
-            rows = rows.filter(pl.col(timestamp) <= pl.lit(until, INSTANT))
+            within.append(month <= month_of(until))
+            held.append(pl.col(timestamp) <= pl.lit(until, INSTANT))
         if months is not None:
             within.append(month.is_in(list(months)))
-        self._require_files(within)
-        return rows.filter(*within).drop(MONTH)
+        files = self._files.filter(*within)
+        self._require(files)
+        if self.table.protocol().min_reader_version > 1:
+            # Others have upgraded the table: files may have rows that are deleted.
+            return pl.scan_delta(self.table).filter(*within, *held).drop(MONTH)
+        if files.is_empty():
+            return pl.LazyFrame(schema=self.schema)
+        # Not by `scan_delta`, which first imports pyarrow, for an eighth of a second.
+        paths = [f"{self.location}/{path}" for path in files["path"]]
+        return pl.scan_parquet(paths, schema=self.schema, glob=False, hive_partitioning=False).filter(*held)
 
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """What was made of `scan`, collected.
@@ -242,11 +245,11 @@ class Snapshot:
         files = pl.DataFrame(self.table.get_add_actions(flatten=True))
         return files.select("path", "size_bytes", "num_records", pl.col(f"partition.{MONTH}").alias(MONTH))
 
-    def _require_files(self, within: Sequence[pl.Expr]) -> None:
+    def _require(self, files: pl.DataFrame) -> None:
         # Not left to Polars: of a file that is cut short it prints a stack that no caller can catch.
         if "://" in self.location:
             return
-        for path, size in self._files.filter(*within).select("path", "size_bytes").iter_rows():
+        for path, size in files.select("path", "size_bytes").iter_rows():
             try:
                 there = Path(self.location, path).stat().st_size
             except OSError as error:
@@ -276,21 +279,6 @@ class Snapshot:
         return rows.join(newest, on=self.record.index, how="semi")
 
 
-def month_expr(timestamp: str | None) -> pl.Expr:
-    """The partition that a row belongs to."""
-    return pl.lit(TIMELESS) if timestamp is None else pl.col(timestamp).dt.strftime("%Y-%m")
-
-
 def row_hash(columns: Sequence[str]) -> pl.Expr:
     """A 64-bit hash of a row, the same for equal rows within a process; it is never stored."""
     return pl.struct(columns).hash()
-
-
-def month_span(months: Collection[str]) -> Span:
-    """From the beginning of the first of some months, as `Snapshot.files` names them, to the end of the last."""
-    start, last = (datetime.fromisoformat(f"{month}-01T00:00:00+00:00") for month in (min(months), max(months)))
-    return Span(start=start, end=(last + timedelta(days=31)).replace(day=1))
-
-
-def _month(instant: datetime) -> str:
-    return f"{instant.year:04}-{instant.month:02}"
