@@ -1,13 +1,13 @@
 """The definition hash: a text that changes whenever a feature could compute something else from the same data."""
 
 import ast
+import copy
 import datetime as dt
 import hashlib
 import inspect
 import json
 import re
 import sys
-import textwrap
 from collections import deque
 from collections.abc import Mapping
 from decimal import Decimal
@@ -228,24 +228,25 @@ def _tree(function: FunctionType) -> ast.AST | None:
     running = function.__code__
     try:
         # Of the code, since the source of a function is that of the one it wraps.
-        lines, _ = inspect.findsource(running)
-        same = [code for code in _codes("".join(lines)).get(running.co_qualname, ()) if _equal(code, running)]
-        if not same:
-            # The file was edited since it was loaded.
-            return None
-        # Lines may have moved, and of functions of one name the nearest is meant.
-        first = min((code.co_firstlineno for code in same), key=lambda line: abs(line - running.co_firstlineno))
-        tree = ast.parse(textwrap.dedent("".join(inspect.getblock(lines[first - 1 :]))))
-    except (OSError, SyntaxError):
-        # No source (`python -c`, a REPL), or a lambda in the middle of an expression.
+        source = "".join(inspect.findsource(running)[0])
+    except OSError:
+        # `python -c`, a REPL.
         return None
-    found = tree.body[0]
-    if not isinstance(found, ast.FunctionDef) or found.name != function.__code__.co_name:
+    same = [code for code in _codes(source).get(running.co_qualname, ()) if _equal(code, running)]
+    if not same:
+        # The file was edited since it was loaded.
         return None
-    found.decorator_list = []
+    # Lines may have moved, and of functions of one name the nearest is meant.
+    first = min((code.co_firstlineno for code in same), key=lambda line: abs(line - running.co_firstlineno))
+    if (found := _trees(source).get((running.co_name, first))) is None:
+        # A lambda in the middle of an expression.
+        return None
+    # Many may ask for it.
+    tree = copy.copy(found)
+    tree.decorator_list = []
     if ast.get_docstring(found) is not None:
-        found.body = found.body[1:]
-    return found
+        tree.body = found.body[1:]
+    return tree
 
 
 def _equal(one: CodeType, other: CodeType) -> bool:
@@ -265,6 +266,13 @@ def _codes(source: str) -> dict[str, list[CodeType]]:
         found.setdefault(code.co_qualname, []).append(code)
         waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
     return found
+
+
+@lru_cache(maxsize=64)
+def _trees(source: str) -> dict[tuple[str, int], ast.FunctionDef]:
+    """The functions of a file that compiles, by name and by the line in which their code begins."""
+    functions = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef))
+    return {(each.name, min([each.lineno, *(line.lineno for line in each.decorator_list)])): each for each in functions}
 
 
 def _bytecode(code: CodeType, docstring: str | None = None) -> list[Any]:

@@ -13,6 +13,7 @@ from typing import Any
 _INSTALLED = {"site-packages", "dist-packages"}
 _STANDARD = Path(os.__file__).parent
 _MLFORGE = Path(__file__).parent
+_IMPORT = dis.opmap["IMPORT_NAME"]
 
 
 def is_own(module: Mapping[str, Any], home: Mapping[str, Any]) -> bool:
@@ -46,8 +47,10 @@ def imported(code: CodeType, home: dict[str, Any]) -> dict[str, ModuleType]:
         code: The code.
         home: The names in the function's module.
     """
-    steps = [step for step in dis.get_instructions(code) if step.opname != "EXTENDED_ARG"]
     found: dict[str, ModuleType] = {}
+    # Most have none, and taking apart is slow.
+    taken_apart = dis.get_instructions(code) if _IMPORT in code.co_code[::2] else ()
+    steps = [step for step in taken_apart if step.opname != "EXTENDED_ARG"]
     for at, step in enumerate(steps):
         if step.opname == "IMPORT_NAME":
             level, names = steps[at - 2].argval, steps[at - 1].argval
