@@ -15,7 +15,7 @@ from mlforge.verdicts import CheckResult
 from mlforge_dagster import metadata, sources
 from mlforge_dagster.checks import DESCRIPTIONS, IN_SYNC, PARITY, in_sync, online_version, parity
 from mlforge_dagster.graph import Graph
-from mlforge_dagster.online import OnlineConfig, getter, keeps_status, resource_keys, written
+from mlforge_dagster.online import CONFIG_FIELDS, OnlineConfig, getter, keeps_status, resource_keys, written
 from mlforge_dagster.resources import RedisStoreResource
 from mlforge_dagster.sources import DATA_VERSION, was_read
 from mlforge_dagster.translator import identifier, op_name
@@ -66,7 +66,8 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
             if found.problem:
                 raise dg.Failure(f"Feature {feature.name!r}: {found.problem}")
             return
-        window = context.partition_time_window if context.has_partition_key_range or context.has_partition_key else None
+        partitioned = context.has_partition_key_range or context.has_partition_key
+        window = context.partition_time_window if partitioned else None
         # Dagster takes the versions of what is upstream before a step begins; here it is what the build finds.
         tags = _observed(context, graph, feature)
         request = BuildRequest() if window is None else BuildRequest(start=window.start, end=window.end)
@@ -77,6 +78,10 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
             raise dg.Failure(str(error), allow_retries=False) from error
         snapshot = defs.store.require(feature.name)
         yield from verdicts(context, list(report.checks))
+        if partitioned:
+            # One run may build many, each of which is an event of its own.
+            for key, each in _windows(context, spec):
+                context.add_asset_metadata(metadata.of_partition(snapshot, each), spec.key, partition_key=key)
         yield dg.MaterializeResult(
             asset_key=spec.key,
             metadata=metadata.of_build(report, snapshot),
@@ -85,6 +90,13 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
         )
 
     return build
+
+
+def _windows(context: dg.AssetExecutionContext, spec: dg.AssetSpec) -> "Iterator[tuple[str, dg.TimeWindow]]":
+    """The partitions of a run, each with when it begins and ends."""
+    if isinstance(spec.partitions_def, dg.TimeWindowPartitionsDefinition):
+        for key in context.partition_keys:
+            yield key, spec.partitions_def.time_window_for_partition_key(key)
 
 
 def _observed(context: dg.AssetExecutionContext, graph: Graph, feature: Feature) -> dict[str, str] | None:
@@ -111,15 +123,19 @@ def online_asset(
         check_specs=[dg.AssetCheckSpec(name, asset=spec.key, description=DESCRIPTIONS[name]) for name in checks],
         can_subset=True,
         required_resource_keys=resource_keys(given),
+        # As a parameter, Dagster would work it out anew for every feature.
+        config_schema=CONFIG_FIELDS,
     )
-    def write(context: dg.AssetExecutionContext, config: OnlineConfig) -> Iterator[Result]:
-        online_store = getter(given)(context)
+    def write(context: dg.AssetExecutionContext) -> Iterator[Result]:
+        online_store, config = getter(given)(context), OnlineConfig(**context.op_execution_context.op_config)
         if spec.key in context.selected_asset_keys:
             report = written(defs, feature, online_store, config)
-            version = online_version(feature, defs.store.require(feature.name), report.version, report.as_of)
+            snapshot = defs.store.require(feature.name)
+            version = online_version(feature, snapshot, report.version, report.as_of)
+            columns = metadata.of_online_columns(snapshot, graph.offline[feature.name].key)
             yield dg.MaterializeResult(
                 asset_key=spec.key,
-                metadata=metadata.of_sync(report),
+                metadata=metadata.of_sync(report) | columns,
                 data_version=dg.DataVersion(version),
             )
         for name, check in checks.items():

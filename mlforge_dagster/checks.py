@@ -72,6 +72,7 @@ def behind(
     *,
     now: dt.datetime,
     cadence: dt.timedelta = CADENCE,
+    at_least_every: dt.timedelta | None = None,
 ) -> str | None:
     """Why what is online of a feature is not what it should be; None where it is, or nothing is built.
 
@@ -81,6 +82,7 @@ def behind(
         online_store: Where it is online; it has to keep a status.
         now: The instant that it is.
         cadence: How often a feature without an interval follows the time.
+        at_least_every: How old what is online may be where nothing has changed; None: as old as it is.
 
     Raises:
         StoreError: A store cannot be reached or read.
@@ -99,6 +101,8 @@ def behind(
     if status.next_change is not None and status.next_change <= now:
         waits = feature.interval is None and now < status.as_of + cadence
         return None if waits else f"time has changed values at {status.next_change.isoformat()}"
+    if at_least_every is not None and status.as_of + at_least_every <= now:
+        return f"it was looked at last as of {status.as_of.isoformat()}"
     return None
 
 

@@ -33,12 +33,14 @@ class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
         partitions: By feature a day in the first month of its partitions.
         schedule: When all features are built, as cron; left out, there is no schedule.
         reconcile: Whether there is a sensor that keeps online what offline says.
+        freshness: Whether features with an interval have freshness policies, as of `build_definitions`.
     """
 
     definitions: str
     partitions: dict[str, str] | None = None
     schedule: str | None = None
     reconcile: bool = False
+    freshness: bool = True
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The project as Dagster definitions.
@@ -61,6 +63,7 @@ class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
         return build_definitions(
             defs,
             partitions=self.partitions,
+            freshness=self.freshness,
             schedules=[feature_schedule(defs, self.schedule)] if self.schedule else [],
             sensors=[online_reconcile_sensor(defs)] if self.reconcile else [],
         )

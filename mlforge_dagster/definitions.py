@@ -28,6 +28,7 @@ def feature_assets(
     translator: MlforgeTranslator | None = None,
     partitions: Mapping[str, Partitions] | None = None,
     sources: Mapping[str, Key] | None = None,
+    freshness: bool = True,
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The assets of a project, for those who compose `dagster.Definitions` by hand.
 
@@ -39,24 +40,21 @@ def feature_assets(
         partitions: By feature its partitions, or a day in the first of its months.
         sources: The keys of sources that are assets already (of dbt, dlt, or your own), by the last part of the key
             that they would have: the stem of the file.
+        freshness: Whether a feature with an interval (and what is online of it) is to be materialised as often as
+            that, an hour at least: Dagster warns after two intervals and says after three that it is not fresh. Not
+            where the project has an `as_of`, since time stands still there, and not over a policy of the translator.
 
     Returns:
         The sources, which can be observed if they tell whether their data has changed, and for every feature an asset
         of its history and one of what is online of it. Making them reads nothing.
 
     Raises:
-        DefinitionError: Two assets have the same key, a feature without timestamp is partitioned, or there is none of
-            that name.
+        DefinitionError: Two assets have the same key, a feature without timestamp is partitioned or by anything but
+            time, or there is none of that name.
     """
     store = defs.online_store if online_store is None else online_store
-    chosen = {defs.feature(name).name: _partitions(each) for name, each in (partitions or {}).items()}
-    graph = Graph(defs, translator or MlforgeTranslator(), online=store is not None, partitions=chosen, sources=sources)
-    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [source_asset(spec, source) for spec, source in graph.sources]
-    for feature in defs.features.values():
-        assets.append(offline_asset(defs, graph, feature))
-        if store is not None:
-            assets.append(online_asset(defs, graph, feature, store))
-    return assets
+    graph = _graph(defs, translator, partitions, sources, online=store is not None, freshness=freshness)
+    return _assets(defs, graph, store)
 
 
 def build_definitions(
@@ -66,6 +64,7 @@ def build_definitions(
     translator: MlforgeTranslator | None = None,
     partitions: Mapping[str, Partitions] | None = None,
     sources: Mapping[str, Key] | None = None,
+    freshness: bool = True,
     jobs: Sequence[dg.JobDefinition] = (),
     schedules: Sequence[dg.ScheduleDefinition] = (),
     sensors: Sequence[dg.SensorDefinition] = (),
@@ -78,11 +77,11 @@ def build_definitions(
 
     Args:
         defs: The project.
-        online_store: Where values are served from, instead of `defs.online_store`.
-        translator: Makes the asset specs.
-        partitions: By feature its partitions, or a day in the first of its months.
-        sources: The keys of sources that are assets already (of dbt, dlt, or your own), by the last part of the key
-            that they would have: the stem of the file.
+        online_store: As for `feature_assets`; a resource is among the definitions' resources.
+        translator: As for `feature_assets`, as are `partitions`, `sources` and `freshness`.
+        partitions: By feature its partitions.
+        sources: The keys of sources that are assets already.
+        freshness: Whether there are freshness policies.
         jobs: Jobs beside.
         schedules: Schedules beside.
         sensors: Sensors beside.
@@ -90,13 +89,43 @@ def build_definitions(
     Raises:
         DefinitionError: As for `feature_assets`, or a `feature_job` names a feature with partitions.
     """
-    assets = feature_assets(
-        defs, online_store=online_store, translator=translator, partitions=partitions, sources=sources
-    )
+    store = defs.online_store if online_store is None else online_store
+    graph = _graph(defs, translator, partitions, sources, online=store is not None, freshness=freshness)
     for each in (*jobs, *schedules):
-        require_unpartitioned(each, partitions or {})
+        require_unpartitioned(each, graph.partitioned)
     resources = {ONLINE_STORE: online_store} if isinstance(online_store, RedisStoreResource) else {}
+    assets = _assets(defs, graph, store)
     return dg.Definitions(assets=assets, resources=resources, jobs=jobs, schedules=schedules, sensors=sensors)
+
+
+def _graph(
+    defs: Definitions,
+    translator: MlforgeTranslator | None,
+    partitions: Mapping[str, Partitions] | None,
+    sources: Mapping[str, Key] | None,
+    *,
+    online: bool,
+    freshness: bool,
+) -> Graph:
+    return Graph(
+        defs,
+        translator or MlforgeTranslator(),
+        online=online,
+        partitions={defs.feature(name).name: _partitions(each) for name, each in (partitions or {}).items()},
+        sources=sources,
+        freshness=freshness and defs.as_of is None,
+    )
+
+
+def _assets(
+    defs: Definitions, graph: Graph, store: OnlineStore | RedisStoreResource | None
+) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [source_asset(spec, source) for spec, source in graph.sources]
+    for feature in defs.features.values():
+        assets.append(offline_asset(defs, graph, feature))
+        if store is not None:
+            assets.append(online_asset(defs, graph, feature, store))
+    return assets
 
 
 def _partitions(given: Partitions) -> dg.TimeWindowPartitionsDefinition:

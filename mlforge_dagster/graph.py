@@ -9,6 +9,7 @@ from mlforge.describe import readers
 from mlforge.errors import DefinitionError
 from mlforge.features import Feature
 from mlforge.source import Source
+from mlforge_dagster.freshness import freshness_policy
 from mlforge_dagster.translator import AssetData, Kind, MlforgeTranslator, identifier, source_name
 
 # Tags by which a job finds its assets.
@@ -32,6 +33,7 @@ class Graph:
         online: Whether there are online assets.
         partitions: The partitions of features by name.
         sources: The keys of sources that are assets already, by the last part of the key that they would have.
+        freshness: Whether features and what is online of them have the policies that follow from their intervals.
 
     Attributes:
         sources: What features read, each with its spec, but not what is an asset of somebody else.
@@ -52,6 +54,7 @@ class Graph:
         online: bool,
         partitions: Mapping[str, dg.PartitionsDefinition] | None = None,
         sources: Mapping[str, Key] | None = None,
+        freshness: bool = False,
     ) -> None:
         features = defs.features
         project = defs.name
@@ -80,17 +83,28 @@ class Graph:
             spec = made[name].replace_attributes(deps=[*made[name].deps, self.upstream[name]])
             if partitions and name in partitions:
                 spec = spec.replace_attributes(partitions_def=partitions[name])
-            if spec.partitions_def is not None and feature.timestamp is None:
-                raise DefinitionError(f"Feature {name!r} has no timestamp, so it cannot be partitioned.")
             if spec.partitions_def is not None:
+                if feature.timestamp is None:
+                    raise DefinitionError(f"Feature {name!r} has no timestamp, so it cannot be partitioned.")
+                if not isinstance(spec.partitions_def, dg.TimeWindowPartitionsDefinition):
+                    raise DefinitionError(f"Feature {name!r} can have partitions of time only.")
                 spec = spec.replace_attributes(tags={**spec.tags, PARTITIONED: ""})
+            if freshness and spec.freshness_policy is None:
+                spec = spec.replace_attributes(freshness_policy=freshness_policy(feature))
             self.offline[name] = self._only(spec, f"feature {name!r}")
             if len({identifier(check) for check in feature.checks}) < len(feature.checks):
                 raise DefinitionError(f"Feature {name!r}: two of its checks would have the same name in Dagster.")
         for name, feature in features.items() if online else ():
             spec = translator.get_asset_spec(AssetData(project=project, kind="online", feature=feature))
             spec = spec.replace_attributes(deps=[*spec.deps, made[name].key], tags={**spec.tags, ONLINE: ""})
+            if freshness and spec.freshness_policy is None:
+                spec = spec.replace_attributes(freshness_policy=freshness_policy(feature))
             self.online[name] = self._only(spec, f"what is online of feature {name!r}")
+
+    @property
+    def partitioned(self) -> list[str]:
+        """The features with partitions."""
+        return [name for name, spec in self.offline.items() if spec.partitions_def is not None]
 
     def _only(self, spec: dg.AssetSpec, what: str) -> dg.AssetSpec:
         if (other := self._seen.setdefault(spec.key, what)) is not what:

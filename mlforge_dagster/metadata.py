@@ -1,12 +1,14 @@
 """What Dagster's UI shows of a build and of a sync; numbers stay numbers, so that they can be plotted."""
 
-from collections.abc import Mapping, Sequence
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
 from mlforge.build import BuildReport
+from mlforge.instant import instant
 from mlforge.store.snapshot import Snapshot
 from mlforge.sync import SyncReport
 from mlforge.verdicts import CheckResult
@@ -15,6 +17,7 @@ PREVIEW_ROWS = 20
 # An event is shown in lists: beyond these, columns are only counted.
 PREVIEW_COLUMNS = 12
 LONGEST_CELL = 60
+_MICROSECOND = dt.timedelta(microseconds=1)
 SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 
 
@@ -27,7 +30,7 @@ def of_build(report: BuildReport, snapshot: Snapshot) -> dict[str, Any]:
     """
     shown: dict[str, Any] = {
         "dagster/row_count": report.rows,
-        "dagster/column_schema": column_schema(snapshot),
+        "dagster/column_schema": _schema(snapshot.schema),
         "dagster/uri": snapshot.location,
         "version": report.version,
         "outcome": report.outcome,
@@ -45,18 +48,30 @@ def of_build(report: BuildReport, snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _content(snapshot: Snapshot) -> dict[str, Any]:
-    numbers: dict[str, Any] = {"entities": pl.struct(list(snapshot.record.keys)).n_unique()}
-    if (timestamp := snapshot.record.timestamp) is not None:
-        numbers |= {"first": pl.col(timestamp).min(), "last": pl.col(timestamp).max()}
+    times = _times(snapshot)
     nulls = {
         f"null_rate/{name}": pl.col(name).is_null().mean() for name in list(snapshot.value_schema)[:PREVIEW_COLUMNS]
     }
-    found = snapshot.collect(snapshot.scan().select(**numbers, **nulls)).row(0, named=True)
+    asked = snapshot.scan().select(**_entities(snapshot), **times, **nulls)
+    found = snapshot.collect(asked).row(0, named=True)
     shown = {"entities": found["entities"], "preview": dg.MetadataValue.md(preview(snapshot))}
-    for name in ("first", "last"):
-        if found.get(name) is not None:
-            shown[name] = dg.MetadataValue.timestamp(found[name])
-    return shown | {name: round(found[name], 6) for name in nulls if found[name] is not None}
+    rates = {name: round(found[name], 6) for name in nulls if found[name] is not None}
+    return shown | _moments(found, times) | rates
+
+
+def _entities(snapshot: Snapshot) -> dict[str, pl.Expr]:
+    return {"entities": pl.struct(list(snapshot.record.keys)).n_unique()}
+
+
+def _times(snapshot: Snapshot) -> dict[str, pl.Expr]:
+    """The first and the last time of rows, where they have one."""
+    if (timestamp := snapshot.record.timestamp) is None:
+        return {}
+    return {"first": pl.col(timestamp).min(), "last": pl.col(timestamp).max()}
+
+
+def _moments(found: Mapping[str, Any], names: Iterable[str]) -> dict[str, dg.MetadataValue[Any]]:
+    return {name: dg.MetadataValue.timestamp(found[name]) for name in names if found[name] is not None}
 
 
 def of_sync(report: SyncReport) -> dict[str, Any]:
@@ -75,6 +90,39 @@ def of_sync(report: SyncReport) -> dict[str, Any]:
     return shown | ({"reason": report.reason} if report.reason else {})
 
 
+def of_partition(snapshot: Snapshot, window: dg.TimeWindow) -> dict[str, Any]:
+    """The metadata of one partition among those that a run has built: what of the table is in it.
+
+    Args:
+        snapshot: The table after the build; it has a timestamp.
+        window: When the partition begins and ends.
+    """
+    start, end = instant(window.start), instant(window.end)
+    rows = snapshot.scan(after=start - _MICROSECOND, until=end - _MICROSECOND)
+    times = _times(snapshot)
+    found = snapshot.collect(rows.select(pl.len().alias("rows"), **_entities(snapshot), **times)).row(0, named=True)
+    shown: dict[str, Any] = {"dagster/partition_row_count": found["rows"], "partition/entities": found["entities"]}
+    return shown | {f"partition/{name}": moment for name, moment in _moments(found, times).items()}
+
+
+def of_online_columns(snapshot: Snapshot, offline: dg.AssetKey) -> dict[str, Any]:
+    """The metadata of the columns that are online: each is the one of the same name in the offline table.
+
+    What a feature's function makes of its source cannot be told column by column, so the offline asset has none.
+
+    Args:
+        snapshot: The table.
+        offline: Its asset.
+    """
+    columns = snapshot.value_schema
+    return {
+        "dagster/column_schema": _schema(columns),
+        "dagster/column_lineage": dg.TableColumnLineage(
+            {name: [dg.TableColumnDep(asset_key=offline, column_name=name)] for name in columns}
+        ),
+    }
+
+
 def of_check(result: CheckResult) -> dict[str, Any]:
     """The metadata of a check's verdict."""
     shown: dict[str, Any] = {"rows": result.rows, "failed": result.failed}
@@ -83,9 +131,8 @@ def of_check(result: CheckResult) -> dict[str, Any]:
     return shown
 
 
-def column_schema(snapshot: Snapshot) -> dg.TableSchema:
-    """The stored columns and their dtypes."""
-    return dg.TableSchema([dg.TableColumn(name, str(dtype)) for name, dtype in snapshot.schema.items()])
+def _schema(columns: Mapping[str, pl.DataType]) -> dg.TableSchema:
+    return dg.TableSchema([dg.TableColumn(name, str(dtype)) for name, dtype in columns.items()])
 
 
 def preview(snapshot: Snapshot) -> str:

@@ -47,6 +47,9 @@ class OnlineConfig(dg.Config):
     force: bool = False
 
 
+CONFIG_FIELDS = OnlineConfig.to_fields_dict()
+
+
 def written(defs: Definitions, feature: Feature, store: OnlineStore, config: OnlineConfig) -> SyncReport:
     """Makes a store hold what holds now of a feature.
 

@@ -1,11 +1,13 @@
 """Builds that Dagster did not run, told to a Dagster instance, so that its UI shows them as well."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import dagster as dg
 
 from mlforge.build import BuildReport
 from mlforge.core import Definitions
+from mlforge.errors import RequestError
 from mlforge.features import Feature
 from mlforge.source import Source
 from mlforge_dagster import metadata
@@ -41,10 +43,41 @@ def report(
         instance: The instance; by default the one that `DAGSTER_HOME` leads to.
         translator: The one that made the assets.
         sources: As for `build_definitions`.
+
+    Raises:
+        RequestError: `DAGSTER_HOME` is not set.
     """
-    told = dg.DagsterInstance.get() if instance is None else instance
+    reporter(defs, instance=instance, translator=translator, sources=sources)(reports)
+
+
+def reporter(
+    defs: Definitions,
+    *,
+    instance: dg.DagsterInstance | None = None,
+    translator: MlforgeTranslator | None = None,
+    sources: Mapping[str, Key] | None = None,
+) -> Callable[[Iterable[BuildReport]], None]:
+    """A `report` that is set up before the builds, as `mlforge build --report` wants it.
+
+    Args:
+        defs: The project that will be built.
+        instance: As for `report`, as are `translator` and `sources`.
+        translator: The one that made the assets.
+        sources: As for `build_definitions`.
+
+    Raises:
+        RequestError: `DAGSTER_HOME` is not set.
+    """
+    try:
+        told = dg.DagsterInstance.get() if instance is None else instance
+    except dg.DagsterHomeNotSetError as error:
+        raise RequestError("Builds are told to the Dagster instance of DAGSTER_HOME: set that variable.") from error
     online = defs.online_store is not None
     graph = Graph(defs, translator or MlforgeTranslator(), online=online, sources=sources)
+    return partial(_tell, defs, graph, told)
+
+
+def _tell(defs: Definitions, graph: Graph, told: dg.DagsterInstance, reports: Iterable[BuildReport]) -> None:
     for each in reports:
         if each.outcome == "outdated" or (each.online is not None and each.online.dry_run):
             continue
@@ -75,7 +108,7 @@ def report(
             told.report_runless_asset_event(
                 dg.AssetMaterialization(
                     asset_key=there.key,
-                    metadata=metadata.of_sync(each.online),
+                    metadata=metadata.of_sync(each.online) | metadata.of_online_columns(snapshot, spec.key),
                     tags=_versions(there, online_version(feature, snapshot, each.online.version, each.online.as_of))
                     | _read(spec.key, each.online.version),
                 )

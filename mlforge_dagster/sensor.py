@@ -11,6 +11,7 @@ from mlforge.errors import DefinitionError, MlforgeError, UnavailableError
 from mlforge.features import Feature
 from mlforge.online import OnlineStore
 from mlforge_dagster.checks import CADENCE, behind
+from mlforge_dagster.freshness import pace
 from mlforge_dagster.graph import asset_key
 from mlforge_dagster.online import getter, keeps_status, resource_keys
 from mlforge_dagster.resources import RedisStoreResource
@@ -43,10 +44,11 @@ def online_reconcile_sensor(
     """A sensor that requests a run of the online assets that are not what they should be.
 
     It compares what is: the newest version of the table and the instant at which time next moves a window, with the
-    status that is online. It remembers nothing, so that nothing is lost where it was off, a run failed, or several
-    versions came between two looks. While a run that it has asked for is under way it asks for no other; what a run
-    has failed to do, it asks for again ten minutes later, or as soon as there is something newer. A feature whose table
-    cannot be read does not keep it from the others.
+    status that is online. Where nothing has changed it asks for a look once an interval (an hour at least), which
+    writes nothing, and keeps up to date as of when values hold, and the freshness. It remembers nothing, so that
+    nothing is lost where it was off, a run failed, or several versions came between two looks. While a run that it has
+    asked for is under way it asks for no other; what a run has failed to do, it asks for again ten minutes later, or as
+    soon as there is something newer. A feature whose table cannot be read does not keep it from the others.
 
     Args:
         defs: The project.
@@ -84,7 +86,8 @@ def online_reconcile_sensor(
         left: list[str] = []
         for feature in keys:
             try:
-                reason = behind(feature, defs.store, store, now=now, cadence=cadence)
+                every = pace(feature)
+                reason = behind(feature, defs.store, store, now=now, cadence=cadence, at_least_every=every)
             except UnavailableError:
                 # The others would wait for it as well.
                 raise

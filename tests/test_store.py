@@ -10,7 +10,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-from deltalake import DeltaTable, QueryBuilder, TableFeatures, write_deltalake
+from deltalake import DeltaTable, Field, QueryBuilder, TableFeatures, write_deltalake
+from deltalake.schema import PrimitiveType
+from deltalake.transaction import AddAction
 
 import mlforge as mlf
 from mlforge import Definitions
@@ -406,3 +408,46 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_no_file_behind(project: Proj
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert sorted(project.table().rglob("*.parquet")) == before
     assert definitions.build()[0].rows == 20_001
+
+
+def test_what_others_note_about_a_column_and_ask_of_it_stays(project: Project) -> None:
+    project.build()
+    path = str(project.table())
+    DeltaTable(path).alter.set_column_metadata("amount__sum__7d", {"comment": "money"})
+    EVENTS.with_columns(pl.col("amount") + (pl.col("user_id") == "b").cast(float)).write_parquet(project.source)
+    project.build()
+    (column,) = [field for field in DeltaTable(path).schema().fields if field.name == "amount__sum__7d"]
+    assert column.metadata == {"comment": "money"}
+    DeltaTable(path).alter.add_constraint({"not_too_much": "amount__sum__7d < 100"})
+    project.build()
+    EVENTS.write_parquet(project.source)
+    project.build()
+    assert set(pl.read_delta(path).filter(user_id="b")["amount__sum__30d"]) == {4.0, 0.0}
+    EVENTS.with_columns(pl.col("amount") * 100).write_parquet(project.source)
+    with pytest.raises(StoreError, match=r"cannot be written: .*validation check"):
+        project.build()
+    assert set(pl.read_delta(path).filter(user_id="b")["amount__sum__30d"]) == {4.0, 0.0}
+
+
+def test_a_column_that_others_have_added_is_null_where_it_was_not_yet(project: Project) -> None:
+    project.build()
+    table = DeltaTable(project.table())
+    table.alter.add_columns([Field("note", PrimitiveType("string"), nullable=True)])
+    snapshot = project.store.require("user_spend")
+    assert snapshot.collect(snapshot.scan())["note"].null_count() == snapshot.row_count
+    # The feature does not have it: a build takes it away again.
+    assert project.definitions().build(["user_spend"], force=True)[0].version == "2.0.0"
+    assert "note" not in project.store.require("user_spend").schema
+
+
+def test_times_that_others_have_written_in_another_unit_are_the_same_times(project: Project) -> None:
+    project.build()
+    table = DeltaTable(project.table())
+    before = project.store.require("user_spend")
+    rows = before.collect(before.scan())
+    rows.with_columns(pl.col("ts").dt.cast_time_unit("ms")).write_parquet(project.table() / "theirs.parquet")
+    size = (project.table() / "theirs.parquet").stat().st_size
+    theirs = AddAction("theirs.parquet", size, {"mlforge_month": "2026-02"}, 0, True, json.dumps({"numRecords": 9}))
+    table.create_write_transaction([theirs], "overwrite", table.schema(), "mlforge_month")
+    after = project.store.require("user_spend")
+    assert after.collect(after.scan()).equals(rows)

@@ -1,11 +1,7 @@
-"""The features of this example in Dagster: `make dagster` opens it in the browser."""
+"""This example in Dagster, as its folder `defs` says: `make dagster` opens it, and `dg` finds it by itself."""
 
-from definitions import defs
+from pathlib import Path
 
-from mlforge_dagster import build_definitions, feature_schedule, online_reconcile_sensor
+import dagster as dg
 
-definitions = build_definitions(
-    defs,
-    schedules=[feature_schedule(defs, "0 2 * * *")],
-    sensors=[online_reconcile_sensor(defs)],
-)
+definitions = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from cyclopts import App
 
 from mlforge.cli import output, verdicts
+from mlforge.cli.reporting import reporter
 
 if TYPE_CHECKING:
     from mlforge.build import BuildReport
@@ -17,7 +18,8 @@ EXAMPLES = """Examples:
   mlforge build --online --as-of 2018-01-02T00:00:00Z
   mlforge build --online --dry-run
   mlforge build --start 2018-01-01 --end 2018-01-02
-  mlforge build --incremental --look-back 3d --online"""
+  mlforge build --incremental --look-back 3d --online
+  mlforge build --online --report dagster"""
 
 
 def register(app: App) -> None:
@@ -40,6 +42,7 @@ def build(
     dry_run: bool = False,
     definitions: str | None = None,
     json: bool = False,
+    report: str | None = None,
 ) -> int:
     """Compute features offline and, with --online, make the online store hold the values that hold now.
 
@@ -64,6 +67,8 @@ def build(
         definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
             [tool.mlforge], or else ./definitions.py.
         json: Print the reports as one JSON array.
+        report: Tell others what was done: dagster is the instance of DAGSTER_HOME; or module:function, which is called
+            with the Definitions before the builds, and what it returns with their reports after them.
     """
     with output.working("loading the definitions"):
         from mlforge import loader
@@ -71,6 +76,7 @@ def build(
         from mlforge.errors import MlforgeError
 
         defs = loader.find(definitions)
+        tell = None if report is None else reporter(report)(defs)
         names = [feature.name for feature in defs.in_order(output.names(features) or None)]
         request = BuildRequest(
             online=online,
@@ -98,6 +104,8 @@ def build(
     finally:
         # What was done before a failure is done: it is shown whatever comes after.
         _render(reports, json=json)
+        if tell is not None:
+            tell(reports)
     return int(any(report.online is not None and report.online.mode == "stale" for report in reports))
 
 

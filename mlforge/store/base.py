@@ -6,30 +6,20 @@ from dataclasses import replace
 from glob import escape
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable
-from deltalake import Schema as DeltaSchema
+from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from deltalake.transaction import create_table_with_add_actions
 
 from mlforge.delta import Table
 from mlforge.errors import RequestError, StoreError, one_line
-from mlforge.store.files import write_files
+from mlforge.store import commit
 from mlforge.store.history import Version, find, newest_record, versions
-from mlforge.store.months import MONTH, by_month
+from mlforge.store.months import MONTH
 from mlforge.store.record import BuildRecord
 from mlforge.store.snapshot import Snapshot
-
-# Without it Delta forgets versions after 30 days.
-KEEP_HISTORY = {"delta.logRetentionDuration": "interval 36500 days"}
 
 
 class ConflictError(StoreError):
     """Somebody else committed to the table since it was opened; nothing was written."""
-
-
-def _commit(record: BuildRecord) -> CommitProperties:
-    # With no retries delta-rs never rebases: a commit that others have overtaken fails instead of mixing rows.
-    return CommitProperties(custom_metadata=record.to_metadata(), max_commit_retries=0)
 
 
 class Store:
@@ -159,32 +149,15 @@ class Store:
             ConflictError: There is a newer version than `onto`; the table is as it was.
             StoreError: The location cannot be written.
         """
-        parts = by_month(rows, record.timestamp)
-        if months is not None:
-            parts = {month: part for month, part in parts.items() if month in months}
-        replaced = None if months is None else [(MONTH, "in", sorted(months))]
-        address, commit = self._address(feature_name), _commit(record)
-        schema = DeltaSchema.from_arrow(pl.Schema([*rows.schema.items(), (MONTH, pl.String)]))
+        folder = self.table_uri(feature_name)
         with self._writing(feature_name, onto):
             if onto is None:
-                files = write_files(self.table_uri(feature_name), parts)
-                create_table_with_add_actions(
-                    address,
-                    schema,
-                    files,
-                    mode="error",
-                    partition_by=MONTH,
-                    configuration=KEEP_HISTORY,
-                    storage_options=self._options,
-                    commit_properties=commit,
-                )
-                return self._snapshot(feature_name, self._table(feature_name, 0), record)
-            # Loaded anew: a write moves the table that it is given on to the version that it makes.
-            table = self._table(feature_name, onto.delta_version)
-            files = write_files(self.table_uri(feature_name), parts)
-            mode = "append" if months == frozenset() else "overwrite"
-            table.create_write_transaction([*files], mode, schema, MONTH, replaced, commit_properties=commit)
-            return self._snapshot(feature_name, self._table(feature_name, onto.delta_version + 1), record)
+                commit.create(self._address(feature_name), folder, rows, record, self._options)
+            else:
+                # Loaded anew: a write moves the table that it is given on to the version that it makes.
+                commit.replace(self._table(feature_name, onto.delta_version), folder, rows, record, months)
+            version = 0 if onto is None else onto.delta_version + 1
+            return self._snapshot(feature_name, self._table(feature_name, version), record)
 
     def restore(self, earlier: Snapshot, record: BuildRecord, onto: Snapshot) -> Snapshot:
         """Makes the next version of a table of the files of an earlier one, unless somebody was faster.
@@ -204,7 +177,7 @@ class Store:
         name = onto.feature_name
         with self._writing(name, onto):
             table = self._table(name, onto.delta_version)
-            table.restore(earlier.delta_version, commit_properties=_commit(record))
+            table.restore(earlier.delta_version, commit_properties=commit.properties(record))
             return self._snapshot(name, self._table(name, onto.delta_version + 1), record)
 
     def sizes(self, feature_name: str) -> dict[str, int]:

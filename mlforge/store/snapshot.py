@@ -18,6 +18,15 @@ from mlforge.span import Span
 from mlforge.store.months import MONTH, month_key, month_name, month_of
 from mlforge.store.record import BuildRecord
 
+# What files of others may have otherwise, and means the same.
+_CASTS = pl.ScanCastOptions(
+    datetime_cast=["nanosecond-downcast", "millisecond-upcast", "convert-timezone"],
+    integer_cast="upcast",
+    float_cast="upcast",
+    missing_struct_fields="insert",
+    extra_struct_fields="ignore",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
@@ -179,7 +188,17 @@ class Snapshot:
             return pl.LazyFrame(schema=self.schema)
         # Not by `scan_delta`, which first imports pyarrow, for an eighth of a second.
         paths = [f"{self.location}/{path}" for path in files["path"]]
-        return pl.scan_parquet(paths, schema=self.schema, glob=False, hive_partitioning=False).filter(*held)
+        found = pl.scan_parquet(
+            paths,
+            schema=self.schema,
+            glob=False,
+            hive_partitioning=False,
+            # What others write may lack columns, which are null then, and have times in other units.
+            missing_columns="insert",
+            extra_columns="ignore",
+            cast_options=_CASTS,
+        )
+        return found.filter(*held)
 
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """What was made of `scan`, collected.

@@ -1,0 +1,41 @@
+"""Who else is told what builds did: what other packages, or a project itself, offer for `mlforge build --report`."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlforge.build import BuildReport
+    from mlforge.core import Definitions
+
+# The group of entry points in which packages offer theirs.
+GROUP = "mlforge.reporters"
+Reporter = Callable[["Definitions"], Callable[["Sequence[BuildReport]"], None]]
+
+
+def reporter(name: str) -> Reporter:
+    """What a name stands for: called with the Definitions before the builds, it gives what is told their reports.
+
+    Args:
+        name: That of an entry point, as `dagster`, or `module:function`.
+
+    Raises:
+        RequestError: There is none, or it cannot be imported.
+    """
+    from importlib.metadata import entry_points
+
+    from mlforge.errors import RequestError, one_line
+
+    module, colon, function = name.partition(":")
+    known = entry_points(group=GROUP)
+    try:
+        found: Reporter = getattr(importlib.import_module(module), function) if colon else known[name].load()
+    except KeyError:
+        offered = ", ".join(sorted(known.names)) or "nobody"
+        raise RequestError(
+            f"Nobody is called {name!r} to report to: there is {offered}; or write module:function."
+        ) from None
+    except (ImportError, AttributeError) as error:
+        hint = " (pip install 'mlforge[dagster]')" if name == "dagster" else ""
+        raise RequestError(f"--report {name} cannot be imported: {one_line(error)}{hint}") from error
+    return found

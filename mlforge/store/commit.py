@@ -1,0 +1,102 @@
+"""Commits to a table: the rows of a build become its next version, or, if somebody was faster, nothing does."""
+
+from collections.abc import Collection, Mapping
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import Schema as DeltaSchema
+from deltalake.transaction import create_table_with_add_actions
+
+from mlforge.store.files import write_files
+from mlforge.store.months import MONTH, by_month
+from mlforge.store.record import BuildRecord
+
+# Without it Delta forgets versions after 30 days.
+KEEP_HISTORY = {"delta.logRetentionDuration": "interval 36500 days"}
+# The version of Delta's protocol for writers that tables of mlforge have, which asks for nothing but rows.
+WRITER_VERSION = 2
+
+
+def properties(record: BuildRecord) -> CommitProperties:
+    """What a commit says about itself, and that it is not to be tried again."""
+    # With no retries delta-rs never rebases: a commit that others have overtaken fails instead of mixing rows.
+    return CommitProperties(custom_metadata=record.to_metadata(), max_commit_retries=0)
+
+
+def create(
+    address: str, folder: str, rows: pl.DataFrame, record: BuildRecord, options: Mapping[str, str] | None
+) -> None:
+    """Makes a table of rows.
+
+    Args:
+        address: Its location, as delta-rs wants it.
+        folder: Its location, as Polars does.
+        rows: Its rows.
+        record: The commit's metadata.
+        options: Delta's storage options.
+    """
+    create_table_with_add_actions(
+        address,
+        _schema(rows),
+        write_files(folder, by_month(rows, record.timestamp)),
+        mode="error",
+        partition_by=MONTH,
+        configuration=KEEP_HISTORY,
+        storage_options=dict(options) if options else None,
+        commit_properties=properties(record),
+    )
+
+
+def replace(
+    table: DeltaTable, folder: str, rows: pl.DataFrame, record: BuildRecord, months: Collection[str] | None
+) -> None:
+    """Replaces the rows of some months, or all of them, or only the metadata.
+
+    Args:
+        table: The table at the version that the rows were made for; it is moved on.
+        folder: Its location, as Polars wants it.
+        rows: Of the months that are replaced all rows, and of others any.
+        record: The commit's metadata.
+        months: Which ones; None: all.
+    """
+    if months is not None and not months:
+        table.create_write_transaction([], "append", table.schema(), MONTH, commit_properties=properties(record))
+        return
+    parts = by_month(rows, record.timestamp)
+    new = {month: part for month, part in parts.items() if months is None or month in months}
+    if table.protocol().min_writer_version > WRITER_VERSION:
+        _replace_by_delta(table, rows.clear(), new, record, months)
+        return
+    table.create_write_transaction(
+        [*write_files(folder, new)],
+        "overwrite",
+        # Of columns that stay, also what others have noted about them.
+        _schema(rows) if months is None else table.schema(),
+        MONTH,
+        None if months is None else [(MONTH, "in", sorted(months))],
+        commit_properties=properties(record),
+    )
+
+
+def _replace_by_delta(
+    table: DeltaTable,
+    none: pl.DataFrame,
+    new: Mapping[str, pl.DataFrame],
+    record: BuildRecord,
+    months: Collection[str] | None,
+) -> None:
+    """By delta-rs, where others have given the table constraints or other features: it knows what there is to heed."""
+    named = ", ".join(f"'{month}'" for month in sorted(months or ()))
+    write_deltalake(
+        table,
+        pl.concat([part.with_columns(pl.lit(month).alias(MONTH)) for month, part in [("", none), *new.items()]]),
+        mode="overwrite",
+        partition_by=[MONTH],
+        schema_mode="overwrite" if months is None else None,
+        predicate=f"{MONTH} IN ({named})" if months else None,
+        commit_properties=properties(record),
+    )
+
+
+def _schema(rows: pl.DataFrame) -> DeltaSchema:
+    return DeltaSchema.from_arrow(pl.Schema([*rows.schema.items(), (MONTH, pl.String)]))
