@@ -24,6 +24,7 @@ def feature_job(
     name: str | None = None,
     translator: MlforgeTranslator | None = None,
     online: bool | None = None,
+    retry_policy: dg.RetryPolicy | None = None,
 ) -> "UnresolvedAssetJobDefinition":
     """A job that builds features and, in the same run, what is online of them.
 
@@ -36,6 +37,8 @@ def feature_job(
         name: The job's name.
         translator: The one that made the assets.
         online: Whether the online assets are part of it; by default those that there are.
+        retry_policy: What is done where a step fails. A check that fails, and a sync that is refused, are not tried
+            again.
     """
     chosen = defs.in_order(features)
     offline = dg.AssetSelection.assets(*(asset_key(defs, translator, each, "offline") for each in chosen))
@@ -46,7 +49,9 @@ def feature_job(
         # Where the assets go online is known to those who make them.
         selected |= offline.downstream(depth=1) & dg.AssetSelection.tag(ONLINE, "")
     named = None if features is None else {NAMED: ", ".join(each.name for each in chosen)}
-    return dg.define_asset_job(name or f"{identifier(defs.name)}_features", selected, metadata=named)
+    return dg.define_asset_job(
+        name or f"{identifier(defs.name)}_features", selected, metadata=named, op_retry_policy=retry_policy
+    )
 
 
 def feature_schedule(
@@ -58,6 +63,7 @@ def feature_schedule(
     translator: MlforgeTranslator | None = None,
     online: bool | None = None,
     timezone: str = "UTC",
+    retry_policy: dg.RetryPolicy | None = None,
 ) -> dg.ScheduleDefinition:
     """A schedule of a `feature_job`, so not of features with partitions; it is switched on in Dagster's UI.
 
@@ -69,8 +75,9 @@ def feature_schedule(
         translator: The one that made the assets.
         online: Whether the online assets are part of it; by default those that there are.
         timezone: The time zone of `cron`.
+        retry_policy: As for `feature_job`.
     """
-    job = feature_job(defs, features, name=name, translator=translator, online=online)
+    job = feature_job(defs, features, name=name, translator=translator, online=online, retry_policy=retry_policy)
     return dg.ScheduleDefinition(
         name=f"{job.name}_schedule",
         job=job,

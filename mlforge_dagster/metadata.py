@@ -17,6 +17,7 @@ PREVIEW_ROWS = 20
 # An event is shown in lists: beyond these, columns are only counted.
 PREVIEW_COLUMNS = 12
 LONGEST_CELL = 60
+SCHEMA_COLUMNS = 80
 _MICROSECOND = dt.timedelta(microseconds=1)
 SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 
@@ -30,13 +31,12 @@ def of_build(report: BuildReport, snapshot: Snapshot) -> dict[str, Any]:
     """
     shown: dict[str, Any] = {
         "dagster/row_count": report.rows,
-        "dagster/column_schema": _schema(snapshot.schema),
         "dagster/uri": snapshot.location,
         "version": report.version,
         "outcome": report.outcome,
         "left_out": report.left_out,
         "seconds": round(report.seconds, 3),
-    }
+    } | _schema(snapshot.schema)
     if report.outcome == "built":
         # It reads the whole history, which is the same as before where nothing was built.
         shown |= _content(snapshot)
@@ -108,19 +108,23 @@ def of_partition(snapshot: Snapshot, window: dg.TimeWindow) -> dict[str, Any]:
 def of_online_columns(snapshot: Snapshot, offline: dg.AssetKey) -> dict[str, Any]:
     """The metadata of the columns that are online: each is the one of the same name in the offline table.
 
-    What a feature's function makes of its source cannot be told column by column, so the offline asset has none.
+    What a feature's function makes of its source cannot be told column by column, so the offline asset has no lineage.
 
     Args:
         snapshot: The table.
         offline: Its asset.
     """
-    columns = snapshot.value_schema
-    return {
-        "dagster/column_schema": _schema(columns),
-        "dagster/column_lineage": dg.TableColumnLineage(
-            {name: [dg.TableColumnDep(asset_key=offline, column_name=name)] for name in columns}
-        ),
-    }
+    shown = _schema(snapshot.value_schema)
+    if len(snapshot.value_schema) <= SCHEMA_COLUMNS:
+        same = {name: [dg.TableColumnDep(offline, name)] for name in snapshot.value_schema}
+        shown["dagster/column_lineage"] = dg.TableColumnLineage(same)
+    return shown
+
+
+def _schema(columns: Mapping[str, pl.DataType]) -> dict[str, Any]:
+    if len(columns) > SCHEMA_COLUMNS:
+        return {"columns": len(columns)}
+    return {"dagster/column_schema": dg.TableSchema([dg.TableColumn(name, str(of)) for name, of in columns.items()])}
 
 
 def of_check(result: CheckResult) -> dict[str, Any]:
@@ -129,10 +133,6 @@ def of_check(result: CheckResult) -> dict[str, Any]:
     if result.examples:
         shown["examples"] = dg.MetadataValue.md(_table([dict(row) for row in result.examples]))
     return shown
-
-
-def _schema(columns: Mapping[str, pl.DataType]) -> dg.TableSchema:
-    return dg.TableSchema([dg.TableColumn(name, str(dtype)) for name, dtype in columns.items()])
 
 
 def preview(snapshot: Snapshot) -> str:

@@ -7,7 +7,7 @@ import dagster as dg
 
 from mlforge.build import BuildReport
 from mlforge.core import Definitions
-from mlforge.errors import RequestError
+from mlforge.errors import RequestError, one_line
 from mlforge.features import Feature
 from mlforge.source import Source
 from mlforge_dagster import metadata
@@ -45,7 +45,7 @@ def report(
         sources: As for `build_definitions`.
 
     Raises:
-        RequestError: `DAGSTER_HOME` is not set.
+        RequestError: `DAGSTER_HOME` is not set, or leads nowhere.
     """
     reporter(defs, instance=instance, translator=translator, sources=sources)(reports)
 
@@ -66,12 +66,13 @@ def reporter(
         sources: As for `build_definitions`.
 
     Raises:
-        RequestError: `DAGSTER_HOME` is not set.
+        RequestError: `DAGSTER_HOME` is not set, or leads nowhere.
     """
     try:
         told = dg.DagsterInstance.get() if instance is None else instance
-    except dg.DagsterHomeNotSetError as error:
-        raise RequestError("Builds are told to the Dagster instance of DAGSTER_HOME: set that variable.") from error
+    except dg.DagsterError as error:
+        # It is not set, or leads nowhere.
+        raise RequestError(f"Builds are told to the Dagster instance of DAGSTER_HOME: {one_line(error)}") from error
     online = defs.online_store is not None
     graph = Graph(defs, translator or MlforgeTranslator(), online=online, sources=sources)
     return partial(_tell, defs, graph, told)

@@ -515,6 +515,11 @@ def test_several_metrics_with_windows_that_are_equally_long_stand_side_by_side()
         is_what_the_oracle_says(case)
 
 
+def test_there_may_be_hundreds_of_windows() -> None:
+    case = sum_case([("a", 0, 1.0), ("a", DAY, 2.0)], "1d", [f"{days}d" for days in range(1, 301)])
+    is_what_the_oracle_says(case)
+
+
 @pytest.mark.parametrize(
     ("key", "timestamp", "column"),
     [

@@ -159,7 +159,7 @@ def _moves(tiles: pl.DataFrame, grid: Grid, windows: Mapping[str, int]) -> pl.Da
     shifts = {"entered": 0, **windows}
     order = (pl.col("entity").cast(pl.Int128) * 2**64 + pl.col("at")).alias("order")
     moves = [
-        tiles.select("entity", at=grid.up(pl.col("at") + shift), move=pl.lit(i, pl.UInt8)).with_columns(order)
+        tiles.select("entity", at=grid.up(pl.col("at") + shift), move=pl.lit(i, pl.UInt16)).with_columns(order)
         for i, shift in enumerate(shifts.values())
     ]
     # Each is in order already, so they are merged, not sorted.
