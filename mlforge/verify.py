@@ -111,6 +111,8 @@ def _expected(
         precedence.require_same_project(newest, status)
     if as_of is not None or status is None or not status.synced or status.table_id != newest.table_id:
         return newest, as_of or now
+    if status.delta_version == newest.delta_version:
+        return newest, status.as_of
     return store.open(feature_name, status.delta_version) or newest, status.as_of
 
 

@@ -113,9 +113,7 @@ def online_asset(
 ) -> dg.AssetsDefinition:
     """The values of a feature that hold now, kept by a sync: it reads the offline table itself."""
     spec = graph.online[feature.name]
-    checks = {PARITY: parity}
-    if keeps_status(given):
-        checks = {IN_SYNC: in_sync, PARITY: parity}
+    checks = [IN_SYNC, PARITY] if keeps_status(given) else [PARITY]
 
     @dg.multi_asset(
         name=op_name(spec.key),
@@ -128,9 +126,10 @@ def online_asset(
     )
     def write(context: dg.AssetExecutionContext) -> Iterator[Result]:
         online_store, config = getter(given)(context), OnlineConfig(**context.op_execution_context.op_config)
-        if spec.key in context.selected_asset_keys:
-            report = written(defs, feature, online_store, config)
-            snapshot = defs.store.require(feature.name)
+        chosen = spec.key in context.selected_asset_keys
+        report = written(defs, feature, online_store, config) if chosen else None
+        snapshot = defs.store.require(feature.name)
+        if report is not None:
             version = online_version(feature, snapshot, report.version, report.as_of)
             columns = metadata.of_online_columns(snapshot, graph.offline[feature.name].key)
             yield dg.MaterializeResult(
@@ -138,9 +137,12 @@ def online_asset(
                 metadata=metadata.of_sync(report) | columns,
                 data_version=dg.DataVersion(version),
             )
-        for name, check in checks.items():
+        for name in checks:
             if dg.AssetCheckKey(spec.key, name) in context.selected_asset_check_keys:
-                found = check(feature, defs.store, online_store, now=defs.now())
+                if name == IN_SYNC:
+                    found = in_sync(feature, snapshot, online_store.status(feature.name), now=defs.now())
+                else:
+                    found = parity(feature, defs.store, online_store, now=defs.now())
                 yield found._replace(asset_key=spec.key, check_name=name)
 
     return write

@@ -10,6 +10,7 @@ from mlforge.duration import microseconds, origin
 from mlforge.features import Feature
 from mlforge.instant import EPOCH
 from mlforge.online import OnlineStore
+from mlforge.online.status import Status
 from mlforge.store.base import Store
 from mlforge.store.snapshot import Snapshot
 from mlforge.verify import verify
@@ -67,8 +68,8 @@ def _newest(snapshot: Snapshot, instant: dt.datetime) -> dt.datetime | None:
 
 def behind(
     feature: Feature,
-    store: Store,
-    online_store: OnlineStore,
+    snapshot: Snapshot | None,
+    status: Status | None,
     *,
     now: dt.datetime,
     cadence: dt.timedelta = CADENCE,
@@ -78,16 +79,12 @@ def behind(
 
     Args:
         feature: The feature.
-        store: Where its table is.
-        online_store: Where it is online; it has to keep a status.
+        snapshot: Its table at the newest version; None where it is not built.
+        status: What is online; None where nothing is.
         now: The instant that it is.
         cadence: How often a feature without an interval follows the time.
         at_least_every: How old what is online may be where nothing has changed; None: as old as it is.
-
-    Raises:
-        StoreError: A store cannot be reached or read.
     """
-    snapshot, status = store.open(feature.name), online_store.status(feature.name)
     if snapshot is None:
         return None
     if status is None or not status.synced:
@@ -106,10 +103,9 @@ def behind(
     return None
 
 
-def in_sync(feature: Feature, store: Store, online_store: OnlineStore, *, now: dt.datetime) -> dg.AssetCheckResult:
+def in_sync(feature: Feature, snapshot: Snapshot, status: Status | None, *, now: dt.datetime) -> dg.AssetCheckResult:
     """Whether the newest version is online, completely, and as of the last boundary."""
-    snapshot, status = store.require(feature.name), online_store.status(feature.name)
-    reason = behind(feature, store, online_store, now=now)
+    reason = behind(feature, snapshot, status, now=now)
     shown: dict[str, Any] = {"offline": snapshot.version}
     if status is not None and status.synced:
         as_of = dg.MetadataValue.timestamp(status.as_of)

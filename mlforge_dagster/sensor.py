@@ -86,8 +86,9 @@ def online_reconcile_sensor(
         left: list[str] = []
         for feature in keys:
             try:
+                snapshot, status = defs.store.open(feature.name), store.status(feature.name)
                 every = pace(feature)
-                reason = behind(feature, defs.store, store, now=now, cadence=cadence, at_least_every=every)
+                reason = behind(feature, snapshot, status, now=now, cadence=cadence, at_least_every=every)
             except UnavailableError:
                 # The others would wait for it as well.
                 raise

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -87,9 +88,15 @@ class MlforgeTranslator:
             group_name=project,
             tags={tag: "" for tag in map(identifier, feature.tags) if _TAG.fullmatch(tag)},
             owners=[owner for owner in feature.owners if _OWNER.fullmatch(owner)],
-            code_version=str(CODEC_VERSION) if online else definition_hash(feature),
+            code_version=str(CODEC_VERSION) if online else _code_version(feature),
             metadata=_metadata(feature),
         )
+
+
+@cache
+def _code_version(feature: Feature) -> str:
+    """Once a process: jobs and sensors ask for the keys of all features again, and code is loaded only once."""
+    return definition_hash(feature)
 
 
 def _metadata(feature: Feature) -> dict[str, str]:
