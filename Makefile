@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo dagster test test-all check format bench clean
+.PHONY: help demo dagster test test-all check format bench screenshots clean
 
 help:  ## Show what there is to make.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,11 @@ bench: .venv/dev  ## Measure against the hand-written floor; see benchmarks/.
 	$(BIN)/python benchmarks/windows.py
 	$(BIN)/python benchmarks/offline.py
 	$(BIN)/python benchmarks/online.py
+	$(BIN)/python benchmarks/orchestration.py
+
+screenshots: .venv/dev  ## Make the pictures of docs/ anew; needs Debian's chromium.
+	$(BIN)/pytest -q tests/test_dagster_dev.py
+	for name in graph online; do cp build/screenshots/$$name.png docs/images/dagster-$$name.png; done
 
 clean:  ## Remove the environment and what tests and examples have made.
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
