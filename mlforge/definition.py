@@ -241,7 +241,7 @@ def _tree(function: FunctionType) -> ast.AST | None:
     if (found := _trees(source).get((running.co_name, first))) is None:
         # A lambda in the middle of an expression.
         return None
-    # Many may ask for it.
+    # The tree is kept for others; this one is changed below.
     tree = copy.copy(found)
     tree.decorator_list = []
     if ast.get_docstring(found) is not None:

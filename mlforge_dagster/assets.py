@@ -1,6 +1,6 @@
 """Features as Dagster assets: each with its history offline, and downstream of it the values that hold now."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -12,10 +12,11 @@ from mlforge.features import Feature
 from mlforge.online import OnlineStore
 from mlforge.validate import validate
 from mlforge.verdicts import CheckResult
-from mlforge_dagster import metadata, sources
-from mlforge_dagster.checks import DESCRIPTIONS, IN_SYNC, PARITY, in_sync, online_version, parity
+from mlforge_dagster import metadata
+from mlforge_dagster.checks import DESCRIPTIONS, IN_SYNC, PARITY, in_sync, parity
 from mlforge_dagster.graph import Graph
-from mlforge_dagster.online import CONFIG_FIELDS, OnlineConfig, getter, keeps_status, resource_keys, written
+from mlforge_dagster.online import CONFIG_FIELDS, OnlineConfig, keeps_status, online_store_of, resource_keys, written
+from mlforge_dagster.online_version import online_version
 from mlforge_dagster.resources import RedisStoreResource
 from mlforge_dagster.sources import DATA_VERSION, was_read
 from mlforge_dagster.translator import identifier, op_name
@@ -29,10 +30,9 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
     A check of severity error blocks: where it fails nothing is published, and what is downstream is left as it is.
     """
     spec = graph.offline[feature.name]
-    names = {name: identifier(name) for name in feature.checks}
     checks = [
         dg.AssetCheckSpec(
-            names[name],
+            identifier(name),
             asset=spec.key,
             description=check.description or name,
             blocking=check.severity == "error",
@@ -40,44 +40,42 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
         for name, check in feature.checks.items()
     ]
 
-    def verdicts(context: dg.AssetExecutionContext, results: "list[CheckResult]") -> Iterator[dg.AssetCheckResult]:
+    def verdicts(context: dg.AssetExecutionContext, results: Sequence[CheckResult]) -> Iterator[dg.AssetCheckResult]:
         for result in results:
-            if dg.AssetCheckKey(spec.key, names[result.name]) in context.selected_asset_check_keys:
-                yield dg.AssetCheckResult(
-                    passed=result.passed,
-                    asset_key=spec.key,
-                    check_name=names[result.name],
-                    severity=metadata.SEVERITY[result.severity],
-                    metadata=metadata.of_check(result),
-                )
+            if dg.AssetCheckKey(spec.key, identifier(result.name)) in context.selected_asset_check_keys:
+                yield dg.AssetCheckResult(**metadata.verdict(spec.key, result))
 
-    # A build that is skipped has run no checks, so its verdicts are optional.
     @dg.multi_asset(
         name=op_name(spec.key),
         specs=[spec],
         check_specs=checks,
+        # What makes the verdicts optional as well: a build that is skipped has none.
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run() if spec.partitions_def else None,
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Result]:
         if spec.key not in context.selected_asset_keys:
             found = validate(feature)
-            yield from verdicts(context, list(found.checks))
+            yield from verdicts(context, found.checks)
             if found.problem:
                 raise dg.Failure(f"Feature {feature.name!r}: {found.problem}")
             return
-        partitioned = context.has_partition_key_range or context.has_partition_key
-        window = context.partition_time_window if partitioned else None
+        request = BuildRequest()
+        if partitioned := context.has_partition_key_range or context.has_partition_key:
+            window = context.partition_time_window
+            request = BuildRequest(start=window.start, end=window.end)
         # Dagster takes the versions of what is upstream before a step begins; here it is what the build finds.
-        tags = _observed(context, graph, feature)
-        request = BuildRequest() if window is None else BuildRequest(start=window.start, end=window.end)
+        seen, tags = graph.seen(feature), None
+        if seen is not None:
+            context.log_event(seen)
+            tags = was_read(seen.asset_key, seen.tags[DATA_VERSION])
         try:
             [report] = defs.building([feature.name], request)
         except CheckFailedError as error:
-            yield from verdicts(context, list(error.results))
+            yield from verdicts(context, error.results)
             raise dg.Failure(str(error), allow_retries=False) from error
         snapshot = defs.store.require(feature.name)
-        yield from verdicts(context, list(report.checks))
+        yield from verdicts(context, report.checks)
         if partitioned:
             # One run may build many, each of which is an event of its own.
             for key, each in _windows(context, spec):
@@ -99,15 +97,6 @@ def _windows(context: dg.AssetExecutionContext, spec: dg.AssetSpec) -> "Iterator
             yield key, spec.partitions_def.time_window_for_partition_key(key)
 
 
-def _observed(context: dg.AssetExecutionContext, graph: Graph, feature: Feature) -> dict[str, str] | None:
-    """Notes the version of a source that is about to be read; gives the tags that say that it was."""
-    key, source = graph.read.get(feature.name), feature.source
-    if key is None or isinstance(source, Feature) or (found := sources.version(source)) is None:
-        return None
-    context.log_event(dg.AssetObservation(key, tags={DATA_VERSION: found}))
-    return was_read(key, found)
-
-
 def online_asset(
     defs: Definitions, graph: Graph, feature: Feature, given: OnlineStore | RedisStoreResource
 ) -> dg.AssetsDefinition:
@@ -125,7 +114,7 @@ def online_asset(
         config_schema=CONFIG_FIELDS,
     )
     def write(context: dg.AssetExecutionContext) -> Iterator[Result]:
-        online_store, config = getter(given)(context), OnlineConfig(**context.op_execution_context.op_config)
+        online_store, config = online_store_of(given, context), OnlineConfig(**context.op_execution_context.op_config)
         chosen = spec.key in context.selected_asset_keys
         report = written(defs, feature, online_store, config) if chosen else None
         snapshot = defs.store.require(feature.name)

@@ -97,7 +97,7 @@ def require_unpartitioned(automation: object, partitioned: Collection[str]) -> N
     Raises:
         DefinitionError: It is such a one.
     """
-    named = (getattr(automation, "metadata", None) or {}).get(NAMED)
+    named = (getattr(automation, "metadata", None) or {}).get(NAMED, "")
     # Dagster wraps metadata of a schedule, but not of a job.
     names = str(getattr(named, "value", named)).split(", ")
     if lost := [name for name in names if name in partitioned]:

@@ -4,11 +4,8 @@ import datetime as dt
 from typing import Any
 
 import dagster as dg
-import polars as pl
 
-from mlforge.duration import microseconds, origin
 from mlforge.features import Feature
-from mlforge.instant import EPOCH
 from mlforge.online import OnlineStore
 from mlforge.online.status import Status
 from mlforge.store.base import Store
@@ -23,47 +20,6 @@ DESCRIPTIONS = {
 SAMPLE = 1_000
 # Without an interval a value may change at any microsecond; so often it is looked at.
 CADENCE = dt.timedelta(minutes=5)
-
-
-def online_version(feature: Feature, snapshot: Snapshot, version: str, as_of: dt.datetime) -> str:
-    """The data version of what is online: another one whenever values may be others.
-
-    It is the feature's version, and where there are times the last instant at which they may have changed values: with
-    an interval its boundary at or before `as_of`, without one that at which a row began to hold or ceased to.
-
-    Args:
-        feature: The feature.
-        snapshot: Its table.
-        version: The version that is online.
-        as_of: The instant at which what is online holds.
-    """
-    instant = _changed(snapshot, as_of) if feature.interval is None else boundary(feature.interval, as_of)
-    return version if instant is None else f"{version}@{instant.isoformat()}"
-
-
-def boundary(interval: str, instant: dt.datetime) -> dt.datetime:
-    """The last multiple of an interval at or before an instant."""
-    start, step = (dt.timedelta(microseconds=part) for part in (origin(interval), microseconds(interval)))
-    return instant - (instant - EPOCH - start) % step
-
-
-def _changed(snapshot: Snapshot, instant: dt.datetime) -> dt.datetime | None:
-    found = _newest(snapshot, instant)
-    if (outlived := snapshot.outlived(instant)) is None or (ceased := _newest(snapshot, outlived)) is None:
-        return found
-    return max(found or ceased, ceased + (instant - outlived))
-
-
-def _newest(snapshot: Snapshot, instant: dt.datetime) -> dt.datetime | None:
-    """The time of the newest row at or before an instant; mostly one month is read for it."""
-    if snapshot.record.timestamp is None:
-        return None
-    newest = pl.col(snapshot.record.timestamp).max()
-    for month in sorted(snapshot.files, reverse=True):
-        found = snapshot.collect(snapshot.scan(until=instant, months=[month]).select(newest)).item()
-        if isinstance(found, dt.datetime):
-            return found
-    return None
 
 
 def behind(

@@ -53,12 +53,12 @@ class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
         path = Path(context.path, file).resolve()
         if not path.is_file():
             raise DefinitionError(f"The definitions {self.definitions!r} of a component: there is no {str(path)!r}.")
-        _projects.add(path.parent)
-        if len(_projects) > 1:
+        if others := _projects - {path.parent}:
             raise DefinitionError(
-                f"One code location has components of several projects, {', '.join(map(repr, map(str, _projects)))}: "
-                f"give each a code location of its own, since their modules may have the same names."
+                f"One code location has components of several projects, {str(others.pop())!r} and "
+                f"{str(path.parent)!r}: give each one of its own, since their modules may have the same names."
             )
+        _projects.add(path.parent)
         defs = loader.load(path, name or None)
         return build_definitions(
             defs,

@@ -52,9 +52,10 @@ def feature_assets(
         DefinitionError: Two assets have the same key, a feature without timestamp is partitioned or by anything but
             time, or there is none of that name.
     """
-    store = defs.online_store if online_store is None else online_store
-    graph = _graph(defs, translator, partitions, sources, online=store is not None, freshness=freshness)
-    return _assets(defs, graph, store)
+    graph = Graph(
+        defs, translator, online_store, partitions=_partitioned(partitions), sources=sources, freshness=freshness
+    )
+    return _assets(defs, graph)
 
 
 def build_definitions(
@@ -89,57 +90,38 @@ def build_definitions(
     Raises:
         DefinitionError: As for `feature_assets`, or a `feature_job` names a feature with partitions.
     """
-    store = defs.online_store if online_store is None else online_store
-    graph = _graph(defs, translator, partitions, sources, online=store is not None, freshness=freshness)
+    graph = Graph(
+        defs, translator, online_store, partitions=_partitioned(partitions), sources=sources, freshness=freshness
+    )
     for each in (*jobs, *schedules):
         require_unpartitioned(each, graph.partitioned)
     resources = {ONLINE_STORE: online_store} if isinstance(online_store, RedisStoreResource) else {}
-    assets = _assets(defs, graph, store)
+    assets = _assets(defs, graph)
     return dg.Definitions(assets=assets, resources=resources, jobs=jobs, schedules=schedules, sensors=sensors)
 
 
-def _graph(
-    defs: Definitions,
-    translator: MlforgeTranslator | None,
-    partitions: Mapping[str, Partitions] | None,
-    sources: Mapping[str, Key] | None,
-    *,
-    online: bool,
-    freshness: bool,
-) -> Graph:
-    return Graph(
-        defs,
-        translator or MlforgeTranslator(),
-        online=online,
-        partitions={defs.feature(name).name: _partitions(each) for name, each in (partitions or {}).items()},
-        sources=sources,
-        freshness=freshness and defs.as_of is None,
-    )
-
-
-def _assets(
-    defs: Definitions, graph: Graph, store: OnlineStore | RedisStoreResource | None
-) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+def _assets(defs: Definitions, graph: Graph) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [source_asset(spec, source) for spec, source in graph.sources]
     for feature in defs.features.values():
         assets.append(offline_asset(defs, graph, feature))
-        if store is not None:
-            assets.append(online_asset(defs, graph, feature, store))
+        if graph.online_store is not None:
+            assets.append(online_asset(defs, graph, feature, graph.online_store))
     return assets
 
 
-def _partitions(given: Partitions) -> dg.TimeWindowPartitionsDefinition:
-    if isinstance(given, dg.TimeWindowPartitionsDefinition):
-        return given
-    if isinstance(given, str | datetime):
-        return _months(given)
-    raise DefinitionError(f"Partitions are dagster's, of time, or a day of the first month, not {given!r}.")
-
-
-def _months(first: str | datetime) -> dg.MonthlyPartitionsDefinition:
-    """The months from that of an instant to the running one: events of it are built as well."""
-    try:
-        start = instant(first)
-    except RequestError as error:
-        raise DefinitionError(f"The first month of partitions: {error}") from None
-    return dg.MonthlyPartitionsDefinition(start_date=f"{start:%Y-%m}-01", end_offset=1)
+def _partitioned(given: Mapping[str, Partitions] | None) -> dict[str, dg.TimeWindowPartitionsDefinition]:
+    """The partitions of features; of a day the months from its own to the running one, whose events are built too."""
+    found = {}
+    for name, partitions in (given or {}).items():
+        if isinstance(partitions, str | datetime):
+            try:
+                first = instant(partitions)
+            except RequestError as error:
+                raise DefinitionError(f"The first month of partitions: {error}") from None
+            partitions = dg.MonthlyPartitionsDefinition(start_date=f"{first:%Y-%m}-01", end_offset=1)
+        if not isinstance(partitions, dg.TimeWindowPartitionsDefinition):
+            raise DefinitionError(
+                f"Partitions are dagster's, of time, or a day of the first month, not {partitions!r}."
+            )
+        found[name] = partitions
+    return found

@@ -8,8 +8,11 @@ from mlforge.core import Definitions
 from mlforge.describe import readers
 from mlforge.errors import DefinitionError
 from mlforge.features import Feature
+from mlforge.online import OnlineStore
 from mlforge.source import Source
-from mlforge_dagster.freshness import freshness_policy
+from mlforge_dagster.pace import freshness_policy
+from mlforge_dagster.resources import RedisStoreResource
+from mlforge_dagster.sources import DATA_VERSION, version
 from mlforge_dagster.translator import AssetData, Kind, MlforgeTranslator, identifier, source_name
 
 # Tags by which a job finds its assets.
@@ -29,13 +32,15 @@ class Graph:
 
     Args:
         defs: The project.
-        translator: Makes the specs.
-        online: Whether there are online assets.
+        translator: Makes the specs; None: `MlforgeTranslator`.
+        online_store: Where values are served from; None: `defs.online_store`.
         partitions: The partitions of features by name.
         sources: The keys of sources that are assets already, by the last part of the key that they would have.
-        freshness: Whether features and what is online of them have the policies that follow from their intervals.
+        freshness: Whether features and what is online of them have the policies that follow from their intervals;
+            where the project has an `as_of` none has.
 
     Attributes:
+        online_store: Where values are served from; None: nowhere.
         sources: What features read, each with its spec, but not what is an asset of somebody else.
         read: By feature the key of what it reads, where that is a source.
         upstream: By feature the key of what it reads, whatever that is.
@@ -43,68 +48,81 @@ class Graph:
         online: The specs of what is online by feature name; empty without an online store.
 
     Raises:
-        DefinitionError: Two assets have the same key, or a feature without timestamp is partitioned.
+        DefinitionError: Two assets or two checks have the same name, or a feature cannot have partitions.
+        RequestError: There is no feature of a name in `partitions`.
     """
 
     def __init__(
         self,
         defs: Definitions,
-        translator: MlforgeTranslator,
+        translator: MlforgeTranslator | None,
+        online_store: OnlineStore | RedisStoreResource | None = None,
         *,
-        online: bool,
-        partitions: Mapping[str, dg.PartitionsDefinition] | None = None,
+        partitions: Mapping[str, dg.TimeWindowPartitionsDefinition] | None = None,
         sources: Mapping[str, Key] | None = None,
         freshness: bool = False,
     ) -> None:
-        features = defs.features
-        project = defs.name
+        self.online_store = defs.online_store if online_store is None else online_store
         self._seen: dict[dg.AssetKey, str] = {}
+        self._defs, self._translator = defs, translator or MlforgeTranslator()
+        self._freshness = freshness and defs.as_of is None
+        features = defs.features
+        for name in partitions or {}:
+            defs.feature(name)
+        for name, feature in features.items():
+            if len({identifier(check) for check in feature.checks}) < len(feature.checks):
+                raise DefinitionError(f"Feature {name!r}: two of its checks would have the same name in Dagster.")
         of_source: dict[str, dg.AssetKey] = {}
         self.sources: list[tuple[dg.AssetSpec, Source]] = []
         self.read: dict[str, dg.AssetKey] = {}
         for source, names in readers(features.values()):
-            spec = translator.get_asset_spec(AssetData(project=project, kind="source", source=source))
+            spec = self._spec("source", source=source)
             if (existing := (sources or {}).get(source_name(source))) is not None:
                 of_source |= dict.fromkeys(names, dg.AssetKey.from_coercible(existing))
                 continue
             self.sources.append((self._only(spec, f"the source {source!r}"), source))
             self.read |= dict.fromkeys(names, spec.key)
-        made = {
-            name: translator.get_asset_spec(AssetData(project=project, kind="offline", feature=feature))
-            for name, feature in features.items()
-        }
+        made = {name: self._spec("offline", feature=feature) for name, feature in features.items()}
         self.upstream = {
             name: made[each.source.name].key if isinstance(each.source, Feature) else (self.read | of_source)[name]
             for name, each in features.items()
         }
         self.offline: dict[str, dg.AssetSpec] = {}
         self.online: dict[str, dg.AssetSpec] = {}
-        for name, feature in features.items():
-            spec = made[name].replace_attributes(deps=[*made[name].deps, self.upstream[name]])
+        for name, spec in made.items():
+            spec = spec.replace_attributes(deps=[*spec.deps, self.upstream[name]])
             if partitions and name in partitions:
                 spec = spec.replace_attributes(partitions_def=partitions[name])
             if spec.partitions_def is not None:
-                if feature.timestamp is None:
-                    raise DefinitionError(f"Feature {name!r} has no timestamp, so it cannot be partitioned.")
-                if not isinstance(spec.partitions_def, dg.TimeWindowPartitionsDefinition):
-                    raise DefinitionError(f"Feature {name!r} can have partitions of time only.")
-                spec = spec.replace_attributes(tags={**spec.tags, PARTITIONED: ""})
-            if freshness and spec.freshness_policy is None:
-                spec = spec.replace_attributes(freshness_policy=freshness_policy(feature))
+                spec = _with_partitions(spec, features[name])
             self.offline[name] = self._only(spec, f"feature {name!r}")
-            if len({identifier(check) for check in feature.checks}) < len(feature.checks):
-                raise DefinitionError(f"Feature {name!r}: two of its checks would have the same name in Dagster.")
-        for name, feature in features.items() if online else ():
-            spec = translator.get_asset_spec(AssetData(project=project, kind="online", feature=feature))
+        for name, feature in features.items() if self.online_store is not None else ():
+            spec = self._spec("online", feature=feature)
             spec = spec.replace_attributes(deps=[*spec.deps, made[name].key], tags={**spec.tags, ONLINE: ""})
-            if freshness and spec.freshness_policy is None:
-                spec = spec.replace_attributes(freshness_policy=freshness_policy(feature))
             self.online[name] = self._only(spec, f"what is online of feature {name!r}")
+
+    def _spec(self, kind: Kind, *, feature: Feature | None = None, source: Source | None = None) -> dg.AssetSpec:
+        data = AssetData(project=self._defs.name, kind=kind, feature=feature, source=source)
+        spec = self._translator.get_asset_spec(data)
+        if feature is None or not self._freshness or spec.freshness_policy is not None:
+            return spec
+        return spec.replace_attributes(freshness_policy=freshness_policy(feature))
 
     @property
     def partitioned(self) -> list[str]:
         """The features with partitions."""
         return [name for name, spec in self.offline.items() if spec.partitions_def is not None]
+
+    def seen(self, feature: Feature) -> dg.AssetObservation | None:
+        """What a feature reads, at its version now; None where that is not ours to say, or it cannot tell.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        key, source = self.read.get(feature.name), feature.source
+        if key is None or isinstance(source, Feature) or (found := version(source)) is None:
+            return None
+        return dg.AssetObservation(key, tags={DATA_VERSION: found})
 
     def _only(self, spec: dg.AssetSpec, what: str) -> dg.AssetSpec:
         if (other := self._seen.setdefault(spec.key, what)) is not what:
@@ -113,3 +131,11 @@ class Graph:
                 f"them another in MlforgeTranslator.get_asset_spec."
             )
         return spec
+
+
+def _with_partitions(spec: dg.AssetSpec, feature: Feature) -> dg.AssetSpec:
+    if feature.timestamp is None:
+        raise DefinitionError(f"Feature {feature.name!r} has no timestamp, so it cannot be partitioned.")
+    if not isinstance(spec.partitions_def, dg.TimeWindowPartitionsDefinition):
+        raise DefinitionError(f"Feature {feature.name!r} can have partitions of time only.")
+    return spec.replace_attributes(tags={**spec.tags, PARTITIONED: ""})

@@ -1,7 +1,7 @@
 """What Dagster's UI shows of a build and of a sync; numbers stay numbers, so that they can be plotted."""
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -12,6 +12,7 @@ from mlforge.instant import instant
 from mlforge.store.snapshot import Snapshot
 from mlforge.sync import SyncReport
 from mlforge.verdicts import CheckResult
+from mlforge_dagster.translator import identifier
 
 PREVIEW_ROWS = 20
 # An event is shown in lists: beyond these, columns are only counted.
@@ -41,37 +42,32 @@ def of_build(report: BuildReport, snapshot: Snapshot) -> dict[str, Any]:
         # It reads the whole history, which is the same as before where nothing was built.
         shown |= _content(snapshot)
     if report.events is not None:
-        shown["events"] = f"{report.events.start.isoformat()} to {report.events.end and report.events.end.isoformat()}"
+        end = "on" if report.events.end is None else f"to {report.events.end.isoformat()}"
+        shown["events"] = f"{report.events.start.isoformat()} {end}"
     if report.reason:
         shown["reason"] = report.reason
     return shown
 
 
 def _content(snapshot: Snapshot) -> dict[str, Any]:
-    times = _times(snapshot)
     nulls = {
-        f"null_rate/{name}": pl.col(name).is_null().mean() for name in list(snapshot.value_schema)[:PREVIEW_COLUMNS]
+        f"null_rate/{name}": pl.col(name).is_null().mean().round(6)
+        for name in list(snapshot.value_schema)[:PREVIEW_COLUMNS]
     }
-    asked = snapshot.scan().select(**_entities(snapshot), **times, **nulls)
-    found = snapshot.collect(asked).row(0, named=True)
-    shown = {"entities": found["entities"], "preview": dg.MetadataValue.md(preview(snapshot))}
-    rates = {name: round(found[name], 6) for name in nulls if found[name] is not None}
-    return shown | _moments(found, times) | rates
+    return _facts(snapshot, snapshot.scan(), nulls) | {"preview": dg.MetadataValue.md(_preview(snapshot))}
 
 
-def _entities(snapshot: Snapshot) -> dict[str, pl.Expr]:
-    return {"entities": pl.struct(list(snapshot.record.keys)).n_unique()}
-
-
-def _times(snapshot: Snapshot) -> dict[str, pl.Expr]:
-    """The first and the last time of rows, where they have one."""
-    if (timestamp := snapshot.record.timestamp) is None:
-        return {}
-    return {"first": pl.col(timestamp).min(), "last": pl.col(timestamp).max()}
-
-
-def _moments(found: Mapping[str, Any], names: Iterable[str]) -> dict[str, dg.MetadataValue[Any]]:
-    return {name: dg.MetadataValue.timestamp(found[name]) for name in names if found[name] is not None}
+def _facts(snapshot: Snapshot, rows: pl.LazyFrame, others: Mapping[str, pl.Expr]) -> dict[str, Any]:
+    """Of some rows how many entities there are, their first and last time, and what else is asked for; no nulls."""
+    asked = {"entities": pl.struct(list(snapshot.record.keys)).n_unique(), **others}
+    if (timestamp := snapshot.record.timestamp) is not None:
+        asked |= {"first": pl.col(timestamp).min(), "last": pl.col(timestamp).max()}
+    found = snapshot.collect(rows.select(**asked)).row(0, named=True)
+    return {
+        name: dg.MetadataValue.timestamp(value) if isinstance(value, dt.datetime) else value
+        for name, value in found.items()
+        if value is not None
+    }
 
 
 def of_sync(report: SyncReport) -> dict[str, Any]:
@@ -99,10 +95,10 @@ def of_partition(snapshot: Snapshot, window: dg.TimeWindow) -> dict[str, Any]:
     """
     start, end = instant(window.start), instant(window.end)
     rows = snapshot.scan(after=start - _MICROSECOND, until=end - _MICROSECOND)
-    times = _times(snapshot)
-    found = snapshot.collect(rows.select(pl.len().alias("rows"), **_entities(snapshot), **times)).row(0, named=True)
-    shown: dict[str, Any] = {"dagster/partition_row_count": found["rows"], "partition/entities": found["entities"]}
-    return shown | {f"partition/{name}": moment for name, moment in _moments(found, times).items()}
+    found = _facts(snapshot, rows, {"rows": pl.len()})
+    return {"dagster/partition_row_count": found.pop("rows")} | {
+        f"partition/{name}": each for name, each in found.items()
+    }
 
 
 def of_online_columns(snapshot: Snapshot, offline: dg.AssetKey) -> dict[str, Any]:
@@ -127,6 +123,17 @@ def _schema(columns: Mapping[str, pl.DataType]) -> dict[str, Any]:
     return {"dagster/column_schema": dg.TableSchema([dg.TableColumn(name, str(of)) for name, of in columns.items()])}
 
 
+def verdict(key: dg.AssetKey, result: CheckResult) -> dict[str, Any]:
+    """What Dagster's `AssetCheckResult` and `AssetCheckEvaluation` take of a verdict on an asset."""
+    return {
+        "asset_key": key,
+        "check_name": identifier(result.name),
+        "passed": result.passed,
+        "severity": SEVERITY[result.severity],
+        "metadata": of_check(result),
+    }
+
+
 def of_check(result: CheckResult) -> dict[str, Any]:
     """The metadata of a check's verdict."""
     shown: dict[str, Any] = {"rows": result.rows, "failed": result.failed}
@@ -135,7 +142,7 @@ def of_check(result: CheckResult) -> dict[str, Any]:
     return shown
 
 
-def preview(snapshot: Snapshot) -> str:
+def _preview(snapshot: Snapshot) -> str:
     """Some rows of the newest month, as Markdown."""
     months = sorted(snapshot.files)[-1:]
     rows = snapshot.collect(snapshot.scan(months=months).head(PREVIEW_ROWS))

@@ -1,7 +1,5 @@
 """Where a step goes online, and how it does."""
 
-from collections.abc import Callable
-
 import dagster as dg
 
 from mlforge.core import Definitions
@@ -12,15 +10,15 @@ from mlforge_dagster.resources import RedisStoreResource
 
 # What the resource with the online store is called.
 ONLINE_STORE = "online_store"
-# Gives the online store to a step or a sensor.
-Getter = Callable[[dg.OpExecutionContext | dg.AssetExecutionContext | dg.SensorEvaluationContext], OnlineStore]
+Context = dg.OpExecutionContext | dg.AssetExecutionContext | dg.SensorEvaluationContext
 
 
-def getter(store: OnlineStore | RedisStoreResource) -> Getter:
-    """What gives a step or a sensor its store: a resource is taken from the context, which has configured it."""
-    if isinstance(store, OnlineStore):
-        return lambda context: store
-    return lambda context: context.resources.online_store.get_store()
+def online_store_of(given: OnlineStore | RedisStoreResource, context: Context) -> OnlineStore:
+    """The store itself; a resource is taken from the context of the step or sensor, which has configured it."""
+    if isinstance(given, OnlineStore):
+        return given
+    resource: RedisStoreResource = getattr(context.resources, ONLINE_STORE)
+    return resource.get_store()
 
 
 def resource_keys(store: OnlineStore | RedisStoreResource) -> set[str]:

@@ -5,7 +5,7 @@ import dagster as dg
 from mlforge.core import Definitions
 from mlforge.online import OnlineStore
 from mlforge_dagster import metadata
-from mlforge_dagster.online import OnlineConfig, getter, resource_keys, written
+from mlforge_dagster.online import OnlineConfig, online_store_of, resource_keys, written
 from mlforge_dagster.resources import RedisStoreResource
 
 
@@ -43,7 +43,6 @@ def write_batch_op(
     """
     chosen = defs.feature(feature)
     given = defs.require_online_store() if online_store is None else online_store
-    store = getter(given)
 
     @dg.op(
         name=name or f"write_{feature}",
@@ -53,7 +52,7 @@ def write_batch_op(
         required_resource_keys=resource_keys(given),
     )
     def write(context: dg.OpExecutionContext, config: OnlineConfig) -> None:
-        report = written(defs, chosen, store(context), config)
+        report = written(defs, chosen, online_store_of(given, context), config)
         context.add_output_metadata(metadata.of_sync(report))
 
     return write

@@ -8,13 +8,11 @@ import dagster as dg
 from mlforge.build import BuildReport
 from mlforge.core import Definitions
 from mlforge.errors import RequestError, one_line
-from mlforge.features import Feature
-from mlforge.source import Source
 from mlforge_dagster import metadata
-from mlforge_dagster.checks import online_version
 from mlforge_dagster.graph import Graph, Key
-from mlforge_dagster.sources import DATA_VERSION, version, was_read
-from mlforge_dagster.translator import MlforgeTranslator, identifier
+from mlforge_dagster.online_version import online_version
+from mlforge_dagster.sources import DATA_VERSION, was_read
+from mlforge_dagster.translator import MlforgeTranslator
 
 CODE_VERSION = "dagster/code_version"
 # What Dagster calls the version of an asset of which it has heard nothing.
@@ -71,32 +69,22 @@ def reporter(
     try:
         told = dg.DagsterInstance.get() if instance is None else instance
     except dg.DagsterError as error:
-        # It is not set, or leads nowhere.
         raise RequestError(f"Builds are told to the Dagster instance of DAGSTER_HOME: {one_line(error)}") from error
-    online = defs.online_store is not None
-    graph = Graph(defs, translator or MlforgeTranslator(), online=online, sources=sources)
-    return partial(_tell, defs, graph, told)
+    return partial(_tell, defs, Graph(defs, translator, sources=sources), told)
 
 
 def _tell(defs: Definitions, graph: Graph, told: dg.DagsterInstance, reports: Iterable[BuildReport]) -> None:
+    """Tells of each build what Dagster would know of it, had it run it."""
     for each in reports:
         if each.outcome == "outdated" or (each.online is not None and each.online.dry_run):
             continue
         feature, spec = defs.feature(each.feature), graph.offline[each.feature]
         for result in each.checks:
-            told.report_runless_asset_event(
-                dg.AssetCheckEvaluation(
-                    asset_key=spec.key,
-                    check_name=identifier(result.name),
-                    passed=result.passed,
-                    severity=metadata.SEVERITY[result.severity],
-                    metadata=metadata.of_check(result),
-                )
-            )
+            told.report_runless_asset_event(dg.AssetCheckEvaluation(**metadata.verdict(spec.key, result)))
         snapshot = defs.store.require(each.feature)
         read = graph.upstream[each.feature]
-        if (observed := _observed(feature)) is not None and each.feature in graph.read:
-            told.report_runless_asset_event(dg.AssetObservation(read, tags={DATA_VERSION: observed}))
+        if (seen := graph.seen(feature)) is not None:
+            told.report_runless_asset_event(seen)
         told.report_runless_asset_event(
             dg.AssetMaterialization(
                 asset_key=spec.key,
@@ -123,10 +111,6 @@ def _versions(spec: dg.AssetSpec, data_version: str) -> dict[str, str]:
 def _read(key: dg.AssetKey, version: str) -> dict[str, str]:
     # By the version alone: Dagster wants to hear of the event that told it, too, and NULL is its word for none.
     return was_read(key, version) | {f"dagster/input_event_pointer/{key.to_user_string()}": "NULL"}
-
-
-def _observed(feature: Feature) -> str | None:
-    return version(feature.source) if isinstance(feature.source, Source) else None
 
 
 def _current(instance: dg.DagsterInstance, key: dg.AssetKey) -> str:

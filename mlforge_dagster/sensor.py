@@ -11,9 +11,9 @@ from mlforge.errors import DefinitionError, MlforgeError, UnavailableError
 from mlforge.features import Feature
 from mlforge.online import OnlineStore
 from mlforge_dagster.checks import CADENCE, behind
-from mlforge_dagster.freshness import pace
 from mlforge_dagster.graph import asset_key
-from mlforge_dagster.online import getter, keeps_status, resource_keys
+from mlforge_dagster.online import keeps_status, online_store_of, resource_keys
+from mlforge_dagster.pace import pace
 from mlforge_dagster.resources import RedisStoreResource
 from mlforge_dagster.translator import MlforgeTranslator, identifier
 
@@ -21,14 +21,8 @@ from mlforge_dagster.translator import MlforgeTranslator, identifier
 RECONCILE, LATE = "mlforge/reconcile", "mlforge/late"
 # After a run that failed, what has not changed since is asked for again this much later.
 RETRY_AFTER = dt.timedelta(minutes=10)
-UNDER_WAY = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.SUSPENDED,
-    dg.DagsterRunStatus.CANCELING,
-]
+ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+UNDER_WAY = [status for status in dg.DagsterRunStatus if status not in ENDED]
 
 
 def online_reconcile_sensor(
@@ -80,7 +74,7 @@ def online_reconcile_sensor(
     def reconcile(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         if context.instance.get_runs(dg.RunsFilter(tags={RECONCILE: name}, statuses=UNDER_WAY), limit=1):
             return dg.SkipReason("A run is under way.")
-        store, now = getter(given)(context), defs.now()
+        store, now = online_store_of(given, context), defs.now()
         failed = _failed(context.instance, name)
         late: dict[Feature, str] = {}
         left: list[str] = []

@@ -9,6 +9,7 @@ from typing import Literal
 import dagster as dg
 
 from mlforge.definition import definition_hash
+from mlforge.describe import describe_source
 from mlforge.features import Feature
 from mlforge.online.codec import CODEC_VERSION
 from mlforge.source import FileSource, Source, without_credentials
@@ -70,9 +71,11 @@ class MlforgeTranslator:
         """
         project = identifier(data.project)
         if data.source is not None:
+            about = describe_source(data.source)
+            shown = ", ".join(about.get("paths", [about["type"]]))
             return dg.AssetSpec(
                 key=[project, SOURCES, source_name(data.source)],
-                description=f"Read by features of {data.project}: {described(data.source)}.",
+                description=f"Read by features of {data.project}: {shown}.",
                 kinds=source_kinds(data.source),
                 group_name=project,
             )
@@ -157,10 +160,3 @@ def source_kinds(source: Source) -> set[str]:
 def _plain(path: str) -> str:
     """A path or URL without credentials and without the parameters of a signed URL."""
     return without_credentials(path).removesuffix("?***")
-
-
-def described(source: Source) -> str:
-    """Where a source's data comes from, without credentials."""
-    return (
-        ", ".join(map(without_credentials, source.paths)) if isinstance(source, FileSource) else type(source).__name__
-    )

@@ -2,6 +2,8 @@
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -9,6 +11,9 @@ from hypothesis import settings
 from command_line import Cli, run
 from mlforge.online import RedisStore
 from servers import RedisServer
+
+if TYPE_CHECKING:
+    from dagster_shop import Shop
 
 # The machine may be busy: an example that takes long is no failure.
 settings.register_profile("mlforge", deadline=None)
@@ -47,3 +52,11 @@ def redis_store(redis_server: RedisServer, redis_prefix: str) -> Iterator[RedisS
     """A store that holds nothing yet."""
     with RedisStore(host=redis_server.host, port=redis_server.port, prefix=redis_prefix) as store:
         yield store
+
+
+@pytest.fixture
+def shop(tmp_path: Path, redis_store: RedisStore) -> "Shop":
+    # Here, so that other tests do not import Dagster.
+    from dagster_shop import Shop
+
+    return Shop(tmp_path, redis_store)

@@ -92,6 +92,19 @@ class Shop:
         store = LocalStore(self.folder / "store")
         return Definitions("our-shop", features=features, store=store, online_store=self.store, as_of=self.as_of)
 
+    def read(self, name: str) -> dict[str, Any] | None:
+        """What is online of Ann."""
+        return self.defs().require_online_store().read(name, ANN)
+
+    def check(self, name: str) -> dict[str, dg.AssetCheckEvaluation]:
+        """What the checks of an asset say, run alone."""
+        only = dg.AssetSelection.checks_for_assets(dg.AssetKey(["our_shop", name]))
+        result = dg.materialize(
+            feature_assets(self.defs()), selection=only, instance=self.instance, raise_on_error=False
+        )
+        assert materialisations(result) == {}
+        return checks(result)
+
     def run(self, *keys: str, raises: bool = True, **options: Any) -> dg.ExecuteInProcessResult:
         chosen = [dg.AssetKey(["our_shop", key]) for key in keys]
         return dg.materialize(

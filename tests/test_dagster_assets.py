@@ -10,19 +10,14 @@ import pytest
 import mlforge as mlf
 from dagster_shop import ANN, DAY, START, Four, Shop, checks, evaluated, materialisations, versions
 from mlforge import DefinitionError, Definitions
-from mlforge.online import RedisStore
 from mlforge.store import LocalStore
 from mlforge_dagster import (
     AssetData,
     MlforgeTranslator,
     build_definitions,
     feature_assets,
+    report,
 )
-
-
-@pytest.fixture
-def shop(tmp_path: Path, redis_store: RedisStore) -> Shop:
-    return Shop(tmp_path, redis_store)
 
 
 def test_every_feature_is_an_asset_with_what_is_online_downstream(shop: Shop) -> None:
@@ -62,8 +57,7 @@ def test_tags_and_owners_that_dagster_does_not_take_are_metadata(tmp_path: Path)
 def test_a_run_builds_and_puts_online_and_says_what_it_did(shop: Shop) -> None:
     result = shop.run()
     assert result.success
-    assert shop.store is not None
-    assert shop.store.read("spend", ANN) == {"amount__sum__7d": 2.0, "amount__sum__30d": 7.0}
+    assert shop.read("spend") == {"amount__sum__7d": 2.0, "amount__sum__30d": 7.0}
     assert versions(result) == {
         "spend": "1.0.0",
         "spend_online": "1.0.0@2026-03-10T00:00:00+00:00",
@@ -124,11 +118,10 @@ def test_a_check_that_fails_publishes_nothing_and_leaves_what_is_online(shop: Sh
     assert materialisations(result) == {}
     failed = checks(result)["spend:amount_is_positive"]
     assert (failed.passed, failed.severity.value, failed.metadata["failed"].value) == (False, "ERROR", 1)
-    assert shop.store is not None
-    assert shop.store.read("spend", ANN) == {"amount__sum__7d": 2.0, "amount__sum__30d": 7.0}
+    assert shop.read("spend") == {"amount__sum__7d": 2.0, "amount__sum__30d": 7.0}
     shop.save({0: 10.0, 65: 4.0})
     assert shop.run("spend", "spend_online").success
-    assert shop.store.read("spend", ANN) == {"amount__sum__7d": 4.0, "amount__sum__30d": 4.0}
+    assert shop.read("spend") == {"amount__sum__7d": 4.0, "amount__sum__30d": 4.0}
 
 
 def test_checks_alone_read_the_source_and_fail_where_they_cannot_be_run(shop: Shop) -> None:
@@ -148,17 +141,14 @@ def test_checks_alone_read_the_source_and_fail_where_they_cannot_be_run(shop: Sh
 
 def test_a_check_of_what_is_online_sees_what_is_wrong(shop: Shop) -> None:
     shop.run()
-    assert shop.store is not None
-    shop.store.write("spend", ANN, {"amount__sum__7d": 3.0, "amount__sum__30d": 7.0})
-    found = checks(shop.run("spend_online", raises=False))
-    # The sync has mended it before the check was made.
-    assert found["spend_online:parity"].passed
+    shop.defs().require_online_store().write("spend", ANN, {"amount__sum__7d": 3.0, "amount__sum__30d": 7.0})
+    wrong = shop.check("spend_online")["spend_online:parity"]
+    assert (wrong.passed, wrong.metadata["different"].value) == (False, 1)
+    # The sync mends it before the check is made.
+    assert checks(shop.run("spend_online"))["spend_online:parity"].passed
     shop.save({0: 10.0, 65: 4.0})
     shop.run("spend")
-    only = dg.AssetSelection.checks_for_assets(dg.AssetKey(["our_shop", "spend_online"]))
-    result = dg.materialize(feature_assets(shop.defs()), selection=only, instance=shop.instance, raise_on_error=False)
-    assert materialisations(result) == {}
-    late = checks(result)["spend_online:in_sync"]
+    late = shop.check("spend_online")["spend_online:in_sync"]
     assert not late.passed
     assert (late.metadata["offline"].value, late.metadata["online"].value) == ("1.0.1", "1.0.0")
     assert late.description == "1.0.1 is built and 1.0.0 is online"
@@ -168,11 +158,20 @@ def test_what_is_online_of_a_table_that_was_made_again_is_not_in_sync(shop: Shop
     shop.run()
     shutil.rmtree(shop.folder / "store" / "last")
     shop.defs().build(["last"])
-    only = dg.AssetSelection.checks_for_assets(dg.AssetKey(["our_shop", "last_online"]))
-    result = dg.materialize(feature_assets(shop.defs()), selection=only, instance=shop.instance)
-    found = checks(result)["last_online:in_sync"]
+    found = shop.check("last_online")["last_online:in_sync"]
     assert (found.passed, found.description) == (False, "the table was made again")
     assert evaluated(shop) == {"last_online"}
+
+
+def test_what_is_online_of_a_later_instant_is_not_written_over(shop: Shop) -> None:
+    shop.run()
+    shop.as_of -= 2 * DAY
+    result = shop.run("spend_online", raises=False)
+    assert not result.success
+    assert materialisations(result) == {}
+    before = shop.instance.get_latest_materialization_event(dg.AssetKey(["our_shop", "spend_online"]))
+    report(shop.defs(), shop.defs().build(["spend"], online=True), instance=shop.instance)
+    assert shop.instance.get_latest_materialization_event(dg.AssetKey(["our_shop", "spend_online"])) == before
 
 
 def test_a_store_of_four_methods_is_written_and_compared_but_never_in_sync(shop: Shop) -> None:
@@ -257,5 +256,4 @@ def test_names_that_dagster_keeps_for_itself_are_names_of_features(name: str, sh
 
     defs = Definitions("p", features=[known], store=LocalStore(shop.folder / "store"), online_store=shop.store)
     assert dg.materialize(feature_assets(defs), instance=shop.instance).success
-    assert shop.store is not None
-    assert shop.store.read(name, ANN) == {"n": 2}
+    assert shop.read(name) == {"n": 2}

@@ -12,7 +12,6 @@ import pytest
 import mlforge as mlf
 from dagster_shop import ANN, DAY, Four, Shop, evaluated, keys_of, looked, materialisations, tick
 from mlforge import DefinitionError, Definitions
-from mlforge.online import RedisStore
 from mlforge.store import LocalStore
 from mlforge_dagster import (
     AssetData,
@@ -24,11 +23,6 @@ from mlforge_dagster import (
     online_reconcile_sensor,
 )
 from servers import RedisServer, until
-
-
-@pytest.fixture
-def shop(tmp_path: Path, redis_store: RedisStore) -> Shop:
-    return Shop(tmp_path, redis_store)
 
 
 def test_the_sensor_asks_for_what_is_behind_and_for_nothing_else(shop: Shop) -> None:
@@ -47,8 +41,7 @@ def test_the_sensor_asks_for_what_is_behind_and_for_nothing_else(shop: Shop) -> 
     # Time has moved a window, and nothing else has happened.
     shop.as_of += 12 * DAY
     assert evaluated(shop) == {"spend_online"}
-    assert shop.store is not None
-    shop.store.write("last", ANN, {"amount": 1.0})
+    shop.defs().require_online_store().write("last", ANN, {"amount": 1.0})
     assert evaluated(shop) == {"spend_online", "last_online"}
 
 
@@ -149,9 +142,8 @@ def test_a_schedule_runs_a_job_of_features_and_what_is_online(shop: Shop) -> Non
     definitions = build_definitions(shop.defs(), schedules=[schedule])
     resolved = definitions.resolve_job_def("our_shop_features")
     assert resolved.execute_in_process(instance=shop.instance).success
-    assert shop.store is not None
-    assert shop.store.read("spend", ANN) is not None
-    assert shop.store.read("last", ANN) is None
+    assert shop.read("spend") is not None
+    assert shop.read("last") is None
 
 
 def test_a_schedule_goes_online_where_there_is_an_online_store(tmp_path: Path) -> None:

@@ -12,17 +12,11 @@ from dagster.components.testing import create_defs_folder_sandbox
 
 from dagster_shop import Shop
 from mlforge import DefinitionError
-from mlforge.online import RedisStore
 from mlforge_dagster import (
     FeatureStoreComponent,
 )
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def shop(tmp_path: Path, redis_store: RedisStore) -> Shop:
-    return Shop(tmp_path, redis_store)
 
 
 def test_the_workspace_of_the_example_loads() -> None:

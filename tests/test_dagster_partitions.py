@@ -13,7 +13,6 @@ import pytest
 import mlforge as mlf
 from dagster_shop import DAY, START, Shop, keys_of, materialisations
 from mlforge import DefinitionError, Definitions
-from mlforge.online import RedisStore
 from mlforge.store import LocalStore
 from mlforge_dagster import (
     AssetData,
@@ -22,11 +21,6 @@ from mlforge_dagster import (
     feature_assets,
     feature_schedule,
 )
-
-
-@pytest.fixture
-def shop(tmp_path: Path, redis_store: RedisStore) -> Shop:
-    return Shop(tmp_path, redis_store)
 
 
 def test_partitions_are_built_each_for_its_events(shop: Shop) -> None:

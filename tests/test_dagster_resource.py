@@ -18,11 +18,6 @@ from mlforge_dagster import (
 from servers import RedisServer
 
 
-@pytest.fixture
-def shop(tmp_path: Path, redis_store: RedisStore) -> Shop:
-    return Shop(tmp_path, redis_store)
-
-
 @pytest.mark.parametrize("kind", ["resource", "store"])
 def test_a_resource_says_where_to_go_online(
     kind: str, tmp_path: Path, redis_server: RedisServer, redis_prefix: str
@@ -55,8 +50,7 @@ def test_a_job_composed_by_hand_has_an_op_that_goes_online(shop: Shop) -> None:
     result = publish.execute_in_process(instance=shop.instance)
     (output,) = [event for event in result.all_events if event.is_successful_output and event.step_key == "write_spend"]
     assert output.step_output_data.metadata["written"].value == 1
-    assert shop.store is not None
-    assert shop.store.read("spend", ANN) == {"amount__sum__7d": 2.0, "amount__sum__30d": 7.0}
+    assert shop.read("spend") == {"amount__sum__7d": 2.0, "amount__sum__30d": 7.0}
 
 
 def test_an_unreachable_redis_fails_the_run_with_a_line_and_the_next_one_repairs(shop: Shop) -> None:

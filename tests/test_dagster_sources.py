@@ -27,11 +27,6 @@ from mlforge_dagster import (
 from servers import RedisServer
 
 
-@pytest.fixture
-def shop(tmp_path: Path, redis_store: RedisStore) -> Shop:
-    return Shop(tmp_path, redis_store)
-
-
 def test_sources_may_be_assets_of_somebody_else(shop: Shop) -> None:
     definitions = build_definitions(shop.defs(), sources={"events": ["dbt", "events"]})
     specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
@@ -216,6 +211,7 @@ def test_a_build_on_the_command_line_is_told_to_dagster(shop: Shop, redis_server
     for name, says in {
         "dagster": "mlforge: Builds are told to the Dagster instance of DAGSTER_HOME: ",
         "nobody": "mlforge: Nobody is called 'nobody' to report to: there is dagster; or write module:function.",
+        "ours.py:x": "mlforge: --report ours.py:x cannot be imported: No module named 'ours.py'",
         "ours:theirs": "mlforge: --report ours:theirs cannot be imported: module 'ours' has no attribute 'theirs'",
     }.items():
         refused = build(name)

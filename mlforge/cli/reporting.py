@@ -1,6 +1,5 @@
 """Who else is told what builds did: what other packages, or a project itself, offer for `mlforge build --report`."""
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,19 +21,17 @@ def reporter(name: str) -> Reporter:
     Raises:
         RequestError: There is none, or it cannot be imported.
     """
-    from importlib.metadata import entry_points
+    from importlib.metadata import EntryPoint, entry_points
 
     from mlforge.errors import RequestError, one_line
 
-    module, colon, function = name.partition(":")
     known = entry_points(group=GROUP)
-    try:
-        found: Reporter = getattr(importlib.import_module(module), function) if colon else known[name].load()
-    except KeyError:
+    if ":" not in name and name not in known.names:
         offered = ", ".join(sorted(known.names)) or "nobody"
-        raise RequestError(
-            f"Nobody is called {name!r} to report to: there is {offered}; or write module:function."
-        ) from None
+        raise RequestError(f"Nobody is called {name!r} to report to: there is {offered}; or write module:function.")
+    chosen = EntryPoint(name, name, GROUP) if ":" in name else known[name]
+    try:
+        found: Reporter = chosen.load()
     except (ImportError, AttributeError) as error:
         hint = " (pip install 'mlforge[dagster]')" if name == "dagster" else ""
         raise RequestError(f"--report {name} cannot be imported: {one_line(error)}{hint}") from error

@@ -154,7 +154,7 @@ class Store:
             if onto is None:
                 commit.create(self._address(feature_name), folder, rows, record, self._options)
             else:
-                # Loaded anew: a write moves the table that it is given on to the version that it makes.
+                # Loaded anew, since it may be moved on to the version that is made.
                 commit.replace(self._table(feature_name, onto.delta_version), folder, rows, record, months)
             version = 0 if onto is None else onto.delta_version + 1
             return self._snapshot(feature_name, self._table(feature_name, version), record)
@@ -178,7 +178,7 @@ class Store:
         with self._writing(name, onto):
             table = self._table(name, onto.delta_version)
             table.restore(earlier.delta_version, commit_properties=commit.properties(record))
-            return self._snapshot(name, self._table(name, onto.delta_version + 1), record)
+            return self._snapshot(name, table, record)
 
     def sizes(self, feature_name: str) -> dict[str, int]:
         """The files that versions of a table have, and how many bytes each has, whether or not they are still there."""

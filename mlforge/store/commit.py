@@ -34,6 +34,10 @@ def create(
         rows: Its rows.
         record: The commit's metadata.
         options: Delta's storage options.
+
+    Raises:
+        DeltaError: There is a table.
+        OSError: The location cannot be written.
     """
     create_table_with_add_actions(
         address,
@@ -53,11 +57,16 @@ def replace(
     """Replaces the rows of some months, or all of them, or only the metadata.
 
     Args:
-        table: The table at the version that the rows were made for; it is moved on.
+        table: The table at the version that the rows were made for; delta-rs's own writer moves it on.
         folder: Its location, as Polars wants it.
         rows: Of the months that are replaced all rows, and of others any.
         record: The commit's metadata.
         months: Which ones; None: all.
+
+    Raises:
+        CommitFailedError: There is a newer version.
+        DeltaError: The table refuses the rows, or cannot be written.
+        OSError: The location cannot be written.
     """
     if months is not None and not months:
         table.create_write_transaction([], "append", table.schema(), MONTH, commit_properties=properties(record))

@@ -15,10 +15,8 @@ from mlforge.store.months import MONTH
 def write_files(folder: str, months: Mapping[str, pl.DataFrame]) -> list[AddAction]:
     """Writes the rows of every month to a file of its own: all of them, or none.
 
-    By Polars, which takes a third of the time that delta-rs does.
-
     Args:
-        folder: Where the table is.
+        folder: Where the table is; a local one.
         months: The rows by month.
 
     Returns:
@@ -32,6 +30,7 @@ def write_files(folder: str, months: Mapping[str, pl.DataFrame]) -> list[AddActi
         path = f"{MONTH}={month}/{uuid4()}.parquet"
         file = Path(folder, path)
         try:
+            # By Polars, which takes a third of the time that delta-rs does.
             rows.write_parquet(file, compression="snappy", mkdir=True)
             size = file.stat().st_size
         except BaseException:

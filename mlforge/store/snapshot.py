@@ -145,12 +145,17 @@ class Snapshot:
         kept = self.collect(self.scan(months=months).filter(~span.holds(timestamp)))
         return pl.concat([kept, rows.select(kept.columns)]).sort(self.record.index), frozenset(months)
 
-    def newest(self) -> datetime | None:
-        """The time of the newest row; None without times or rows."""
-        if (timestamp := self.record.timestamp) is None or not self.files:
+    def newest(self, until: datetime | None = None) -> datetime | None:
+        """The time of the newest row, or of that at or before an instant (UTC-aware); None without times or rows."""
+        if (timestamp := self.record.timestamp) is None:
             return None
-        found = self.collect(self.scan(months=[max(self.files)]).select(pl.col(timestamp).max())).item()
-        return found if isinstance(found, datetime) else None
+        # Mostly one month is read for it.
+        for month in sorted(self.files, reverse=True):
+            rows = self.scan(until=until, months=[month])
+            found = self.collect(rows.select(pl.col(timestamp).max())).item()
+            if isinstance(found, datetime):
+                return found
+        return None
 
     def scan(
         self,
