@@ -38,11 +38,13 @@ class CheckFailedError(DataError):
     """A check with severity `error` failed, so nothing was published.
 
     Attributes:
+        feature: The feature's name.
         results: The verdicts of all checks of the feature, as `mlforge.verdicts.CheckResult`s.
     """
 
-    def __init__(self, message: str, results: Sequence[Any] = ()) -> None:
+    def __init__(self, message: str, feature: str = "", results: Sequence[Any] = ()) -> None:
         super().__init__(message)
+        self.feature = feature
         self.results = results
 
 
@@ -54,7 +56,7 @@ class UnavailableError(StoreError):
     """A store cannot be reached at the moment, was lost on the way, or is held by somebody else."""
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException | str) -> str:
     r"""What an error of another library says, without what follows: delta-rs appends its stack, Polars its plan.
 
     >>> one_line(OSError("it is gone\n   0: <unknown>"))

@@ -66,7 +66,9 @@ def as_labels(entity_df: pl.DataFrame | pl.LazyFrame | str | Path, *, lazy: bool
         # A path of labels is no source.
         raise DataError(f"The labels cannot be read: {str(error).replace('source', 'path', 1)}") from None
     except (OSError, DeltaError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        why = one_line(error) if isinstance(entity_df, pl.LazyFrame) else hidden(one_line(error), FileSource(entity_df))
+        # Hidden first: what is cut off in the middle is no longer found.
+        text = str(error) if isinstance(entity_df, pl.LazyFrame) else hidden(str(error), FileSource(entity_df))
+        why = one_line(text)
         raise DataError(f"The labels{where} cannot be read: {why}") from None
 
 

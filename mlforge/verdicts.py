@@ -53,7 +53,9 @@ def require(results: Sequence[CheckResult], *, feature: str) -> None:
     lost = [result for result in results if result.severity == "error" and not result.passed]
     if lost:
         found = "; ".join(f"{r.name!r}: {r.failed:,} of {r.rows:,} rows, such as {shown(r.examples[0])}" for r in lost)
-        raise CheckFailedError(f"Feature {feature!r} is not published, since a check failed: {found}.", results)
+        raise CheckFailedError(
+            f"Feature {feature!r} is not published, since a check failed: {found}.", feature, results
+        )
 
 
 def shown(row: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from mlforge_dagster.automation import feature_job, feature_schedule
 from mlforge_dagster.component import FeatureStoreComponent
 from mlforge_dagster.definitions import build_definitions, feature_assets
 from mlforge_dagster.ops import write_batch_op
+from mlforge_dagster.partitions import partition_schedule
 from mlforge_dagster.report import report, reporter
 from mlforge_dagster.resources import RedisStoreResource
 from mlforge_dagster.sensor import online_reconcile_sensor
@@ -19,6 +20,7 @@ __all__ = [
     "feature_job",
     "feature_schedule",
     "online_reconcile_sensor",
+    "partition_schedule",
     "report",
     "reporter",
     "write_batch_op",

@@ -7,7 +7,7 @@ import dagster as dg
 
 from mlforge.building import BuildRequest
 from mlforge.core import Definitions
-from mlforge.errors import CheckFailedError
+from mlforge.errors import CheckFailedError, DefinitionError, RequestError
 from mlforge.features import Feature
 from mlforge.online import OnlineStore
 from mlforge.validate import validate
@@ -17,6 +17,7 @@ from mlforge_dagster.checks import DESCRIPTIONS, IN_SYNC, PARITY, in_sync, parit
 from mlforge_dagster.graph import Graph
 from mlforge_dagster.online import CONFIG_FIELDS, OnlineConfig, keeps_status, online_store_of, resource_keys, written
 from mlforge_dagster.online_version import online_version
+from mlforge_dagster.partitions import built
 from mlforge_dagster.resources import RedisStoreResource
 from mlforge_dagster.sources import DATA_VERSION, was_read
 from mlforge_dagster.translator import identifier, op_name
@@ -74,12 +75,20 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
         except CheckFailedError as error:
             yield from verdicts(context, error.results)
             raise dg.Failure(str(error), allow_retries=False) from error
+        except (DefinitionError, RequestError) as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
         snapshot = defs.store.require(feature.name)
         yield from verdicts(context, report.checks)
         if partitioned:
             # One run may build many, each of which is an event of its own.
-            for key, each in _windows(context, spec):
-                context.add_asset_metadata(metadata.of_partition(snapshot, each), spec.key, partition_key=key)
+            for key, each in built(spec, report.events):
+                if key in context.partition_keys:
+                    context.add_asset_metadata(metadata.of_partition(snapshot, each), spec.key, partition_key=key)
+                elif report.outcome == "built":
+                    # All of it had to be built.
+                    shown = metadata.of_build(report, snapshot) | metadata.of_partition(snapshot, each)
+                    version = {DATA_VERSION: report.version}
+                    context.log_event(dg.AssetMaterialization(spec.key, metadata=shown, partition=key, tags=version))
         yield dg.MaterializeResult(
             asset_key=spec.key,
             metadata=metadata.of_build(report, snapshot),
@@ -88,13 +97,6 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
         )
 
     return build
-
-
-def _windows(context: dg.AssetExecutionContext, spec: dg.AssetSpec) -> "Iterator[tuple[str, dg.TimeWindow]]":
-    """The partitions of a run, each with when it begins and ends."""
-    if isinstance(spec.partitions_def, dg.TimeWindowPartitionsDefinition):
-        for key in context.partition_keys:
-            yield key, spec.partitions_def.time_window_for_partition_key(key)
 
 
 def online_asset(

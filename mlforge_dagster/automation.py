@@ -1,13 +1,13 @@
 """What sets features off: jobs and schedules."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from mlforge.core import Definitions
 from mlforge.errors import DefinitionError
-from mlforge_dagster.graph import ONLINE, PARTITIONED, asset_key
+from mlforge_dagster.graph import ASSETS, ONLINE, PARTITIONED, Graph, asset_key
 from mlforge_dagster.translator import MlforgeTranslator, identifier
 
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ def feature_job(
     elif online is None:
         # Where the assets go online is known to those who make them.
         selected |= offline.downstream(depth=1) & dg.AssetSelection.tag(ONLINE, "")
-    named = None if features is None else {NAMED: ", ".join(each.name for each in chosen)}
+    keys = [asset_key(defs, translator, each, "offline").to_user_string() for each in chosen]
+    if online:
+        keys += [asset_key(defs, translator, each, "online").to_user_string() for each in chosen]
+    named = {ASSETS: ", ".join(keys)} | ({} if features is None else {NAMED: ", ".join(each.name for each in chosen)})
     return dg.define_asset_job(
         name or f"{identifier(defs.name)}_features", selected, metadata=named, op_retry_policy=retry_policy
     )
@@ -87,21 +90,29 @@ def feature_schedule(
     )
 
 
-def require_unpartitioned(automation: object, partitioned: Collection[str]) -> None:
-    """Refuses a `feature_job` or a schedule of one that was asked for features by name, and would leave them out.
+def require_fitting(automation: object, graph: Graph) -> None:
+    """Refuses a job, schedule or sensor of mlforge that does not fit the assets.
 
     Args:
-        automation: Any job or schedule.
-        partitioned: The features with partitions.
+        automation: Any job, schedule or sensor.
+        graph: The assets.
 
     Raises:
-        DefinitionError: It is such a one.
+        DefinitionError: It was asked for features by name that have partitions, and would leave them out; or it asks
+            for assets by names that there are not.
     """
-    named = (getattr(automation, "metadata", None) or {}).get(NAMED, "")
+    noted = getattr(automation, "metadata", None) or {}
     # Dagster wraps metadata of a schedule, but not of a job.
-    names = str(getattr(named, "value", named)).split(", ")
-    if lost := [name for name in names if name in partitioned]:
+    texts = {name: str(getattr(noted[name], "value", noted[name])) for name in (NAMED, ASSETS) if name in noted}
+    names = texts.get(NAMED, "").split(", ")
+    if lost := [name for name in names if name in graph.partitioned]:
         raise DefinitionError(
             f"{', '.join(map(repr, lost))} has partitions, and a run of feature_job would not know which to build: "
-            f"leave it out there, and write dagster.build_schedule_from_partitioned_job."
+            f"leave it out there, and write a partition_schedule."
+        )
+    known = {spec.key.to_user_string() for spec in (*graph.offline.values(), *graph.online.values())}
+    if lost := [key for key in texts.get(ASSETS, "").split(", ") if key and key not in known]:
+        raise DefinitionError(
+            f"{getattr(automation, 'name', 'A job')!r} asks for {lost[0]!r}, and no asset is called so: give it the "
+            f"online store and the translator that build_definitions has."
         )

@@ -1,24 +1,19 @@
 """A project as Dagster definitions: sources, features, what is online of them, and what sets them off."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 
 import dagster as dg
 
 from mlforge.core import Definitions
-from mlforge.errors import DefinitionError, RequestError
-from mlforge.instant import instant
 from mlforge.online import OnlineStore
 from mlforge_dagster.assets import offline_asset, online_asset
-from mlforge_dagster.automation import require_unpartitioned
+from mlforge_dagster.automation import require_fitting
 from mlforge_dagster.graph import Graph, Key
 from mlforge_dagster.online import ONLINE_STORE
+from mlforge_dagster.partitions import Partitions, chosen
 from mlforge_dagster.resources import RedisStoreResource
 from mlforge_dagster.sources import source_asset
 from mlforge_dagster.translator import MlforgeTranslator
-
-# Partitions as Dagster has them, or a day in the first of months.
-Partitions = dg.TimeWindowPartitionsDefinition | str | datetime
 
 
 def feature_assets(
@@ -52,9 +47,7 @@ def feature_assets(
         DefinitionError: Two assets have the same key, a feature without timestamp is partitioned or by anything but
             time, or there is none of that name.
     """
-    graph = Graph(
-        defs, translator, online_store, partitions=_partitioned(partitions), sources=sources, freshness=freshness
-    )
+    graph = Graph(defs, translator, online_store, partitions=chosen(partitions), sources=sources, freshness=freshness)
     return _assets(defs, graph)
 
 
@@ -88,13 +81,12 @@ def build_definitions(
         sensors: Sensors beside.
 
     Raises:
-        DefinitionError: As for `feature_assets`, or a `feature_job` names a feature with partitions.
+        DefinitionError: As for `feature_assets`, a `feature_job` names a feature with partitions, or a job, schedule or
+            sensor was made with another translator.
     """
-    graph = Graph(
-        defs, translator, online_store, partitions=_partitioned(partitions), sources=sources, freshness=freshness
-    )
-    for each in (*jobs, *schedules):
-        require_unpartitioned(each, graph.partitioned)
+    graph = Graph(defs, translator, online_store, partitions=chosen(partitions), sources=sources, freshness=freshness)
+    for each in (*jobs, *schedules, *sensors):
+        require_fitting(each, graph)
     resources = {ONLINE_STORE: online_store} if isinstance(online_store, RedisStoreResource) else {}
     assets = _assets(defs, graph)
     return dg.Definitions(assets=assets, resources=resources, jobs=jobs, schedules=schedules, sensors=sensors)
@@ -107,21 +99,3 @@ def _assets(defs: Definitions, graph: Graph) -> list[dg.AssetsDefinition | dg.As
         if graph.online_store is not None:
             assets.append(online_asset(defs, graph, feature, graph.online_store))
     return assets
-
-
-def _partitioned(given: Mapping[str, Partitions] | None) -> dict[str, dg.TimeWindowPartitionsDefinition]:
-    """The partitions of features; of a day the months from its own to the running one, whose events are built too."""
-    found = {}
-    for name, partitions in (given or {}).items():
-        if isinstance(partitions, str | datetime):
-            try:
-                first = instant(partitions)
-            except RequestError as error:
-                raise DefinitionError(f"The first month of partitions: {error}") from None
-            partitions = dg.MonthlyPartitionsDefinition(start_date=f"{first:%Y-%m}-01", end_offset=1)
-        if not isinstance(partitions, dg.TimeWindowPartitionsDefinition):
-            raise DefinitionError(
-                f"Partitions are dagster's, of time, or a day of the first month, not {partitions!r}."
-            )
-        found[name] = partitions
-    return found

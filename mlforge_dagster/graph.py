@@ -6,7 +6,7 @@ import dagster as dg
 
 from mlforge.core import Definitions
 from mlforge.describe import readers
-from mlforge.errors import DefinitionError
+from mlforge.errors import DefinitionError, did_you_mean
 from mlforge.features import Feature
 from mlforge.online import OnlineStore
 from mlforge.source import Source
@@ -17,6 +17,8 @@ from mlforge_dagster.translator import AssetData, Kind, MlforgeTranslator, ident
 
 # Tags by which a job finds its assets.
 ONLINE, PARTITIONED = "mlforge/online", "mlforge/partitioned"
+# Metadata of jobs, schedules and sensors: the keys of the assets that they ask for.
+ASSETS = "mlforge/assets"
 # A key as Dagster takes it.
 Key = dg.AssetKey | str | Sequence[str]
 
@@ -62,6 +64,7 @@ class Graph:
         sources: Mapping[str, Key] | None = None,
         freshness: bool = False,
     ) -> None:
+        _require(defs, translator, online_store)
         self.online_store = defs.online_store if online_store is None else online_store
         self._seen: dict[dg.AssetKey, str] = {}
         self._defs, self._translator = defs, translator or MlforgeTranslator()
@@ -72,16 +75,25 @@ class Graph:
         for name, feature in features.items():
             if len({identifier(check) for check in feature.checks}) < len(feature.checks):
                 raise DefinitionError(f"Feature {name!r}: two of its checks would have the same name in Dagster.")
+        found = readers(features.values())
+        stems = {source_name(source) for source, _ in found}
+        if lost := [name for name in sources or {} if name not in stems]:
+            raise DefinitionError(f"sources: nothing that is read is called {lost[0]!r}{did_you_mean(lost[0], stems)}")
         of_source: dict[str, dg.AssetKey] = {}
         self.sources: list[tuple[dg.AssetSpec, Source]] = []
         self.read: dict[str, dg.AssetKey] = {}
-        for source, names in readers(features.values()):
+        for source, names in found:
             spec = self._spec("source", source=source)
             if (existing := (sources or {}).get(source_name(source))) is not None:
                 of_source |= dict.fromkeys(names, dg.AssetKey.from_coercible(existing))
                 continue
             self.sources.append((self._only(spec, f"the source {source!r}"), source))
             self.read |= dict.fromkeys(names, spec.key)
+        for name, feature in features.items():
+            if isinstance(feature.source, Feature) and features.get(feature.source.name) is not feature.source:
+                raise DefinitionError(
+                    f"Feature {name!r} reads feature {feature.source.name!r}, which is not in Definitions: add it."
+                )
         made = {name: self._spec("offline", feature=feature) for name, feature in features.items()}
         self.upstream = {
             name: made[each.source.name].key if isinstance(each.source, Feature) else (self.read | of_source)[name]
@@ -96,14 +108,23 @@ class Graph:
             if spec.partitions_def is not None:
                 spec = _with_partitions(spec, features[name])
             self.offline[name] = self._only(spec, f"feature {name!r}")
+        for name, feature in features.items():
+            if isinstance(feature.source, Feature):
+                _require_same_zone(self.offline[name], self.offline[feature.source.name])
         for name, feature in features.items() if self.online_store is not None else ():
             spec = self._spec("online", feature=feature)
-            spec = spec.replace_attributes(deps=[*spec.deps, made[name].key], tags={**spec.tags, ONLINE: ""})
+            # Of all partitions together.
+            spec = spec.replace_attributes(
+                deps=[*spec.deps, made[name].key], tags={**spec.tags, ONLINE: ""}, partitions_def=None
+            )
             self.online[name] = self._only(spec, f"what is online of feature {name!r}")
 
     def _spec(self, kind: Kind, *, feature: Feature | None = None, source: Source | None = None) -> dg.AssetSpec:
         data = AssetData(project=self._defs.name, kind=kind, feature=feature, source=source)
         spec = self._translator.get_asset_spec(data)
+        if not isinstance(spec, dg.AssetSpec):
+            name = type(self._translator).__name__
+            raise DefinitionError(f"{name}.get_asset_spec returns {spec!r}: it has to return a dagster.AssetSpec.")
         if feature is None or not self._freshness or spec.freshness_policy is not None:
             return spec
         return spec.replace_attributes(freshness_policy=freshness_policy(feature))
@@ -133,9 +154,30 @@ class Graph:
         return spec
 
 
+def _require(defs: object, translator: object, online_store: object) -> None:
+    """Refuses what is not what it should be, before Dagster stumbles over it."""
+    for name, given, kinds, write in (
+        ("defs", defs, (Definitions,), "mlforge.Definitions(...)"),
+        ("translator", translator, (MlforgeTranslator, type(None)), "MlforgeTranslator() or one of a subclass"),
+        ("online_store", online_store, (OnlineStore, RedisStoreResource, type(None)), "RedisStoreResource(...)"),
+    ):
+        if not isinstance(given, kinds):
+            raise DefinitionError(f"{name} is {given!r}: write {write}.")
+
+
 def _with_partitions(spec: dg.AssetSpec, feature: Feature) -> dg.AssetSpec:
     if feature.timestamp is None:
         raise DefinitionError(f"Feature {feature.name!r} has no timestamp, so it cannot be partitioned.")
     if not isinstance(spec.partitions_def, dg.TimeWindowPartitionsDefinition):
         raise DefinitionError(f"Feature {feature.name!r} can have partitions of time only.")
     return spec.replace_attributes(tags={**spec.tags, PARTITIONED: ""})
+
+
+def _require_same_zone(reader: dg.AssetSpec, read: dg.AssetSpec) -> None:
+    """Refuses what Dagster refuses only when it runs: partitions of which one reads the other in another time zone."""
+    zones = [getattr(spec.partitions_def, "timezone", None) for spec in (reader, read)]
+    if None not in zones and zones[0] != zones[1]:
+        raise DefinitionError(
+            f"The partitions of {reader.key.to_user_string()!r} are in the time zone {zones[0]}, and those of "
+            f"{read.key.to_user_string()!r}, which it reads, in {zones[1]}: give both the same."
+        )

@@ -18,7 +18,8 @@ PREVIEW_ROWS = 20
 # An event is shown in lists: beyond these, columns are only counted.
 PREVIEW_COLUMNS = 12
 LONGEST_CELL = 60
-SCHEMA_COLUMNS = 80
+# Beyond these columns, or letters of their names together, there is no schema.
+SCHEMA_COLUMNS, SCHEMA_LETTERS = 80, 4_000
 _MICROSECOND = dt.timedelta(microseconds=1)
 SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 
@@ -31,7 +32,7 @@ def of_build(report: BuildReport, snapshot: Snapshot) -> dict[str, Any]:
         snapshot: The table at the version that is there now.
     """
     shown: dict[str, Any] = {
-        "dagster/row_count": report.rows,
+        "dagster/row_count": snapshot.row_count,
         "dagster/uri": snapshot.location,
         "version": report.version,
         "outcome": report.outcome,
@@ -111,14 +112,14 @@ def of_online_columns(snapshot: Snapshot, offline: dg.AssetKey) -> dict[str, Any
         offline: Its asset.
     """
     shown = _schema(snapshot.value_schema)
-    if len(snapshot.value_schema) <= SCHEMA_COLUMNS:
+    if "dagster/column_schema" in shown:
         same = {name: [dg.TableColumnDep(offline, name)] for name in snapshot.value_schema}
         shown["dagster/column_lineage"] = dg.TableColumnLineage(same)
     return shown
 
 
 def _schema(columns: Mapping[str, pl.DataType]) -> dict[str, Any]:
-    if len(columns) > SCHEMA_COLUMNS:
+    if len(columns) > SCHEMA_COLUMNS or sum(map(len, columns)) > SCHEMA_LETTERS:
         return {"columns": len(columns)}
     return {"dagster/column_schema": dg.TableSchema([dg.TableColumn(name, str(of)) for name, of in columns.items()])}
 
@@ -138,7 +139,7 @@ def of_check(result: CheckResult) -> dict[str, Any]:
     """The metadata of a check's verdict."""
     shown: dict[str, Any] = {"rows": result.rows, "failed": result.failed}
     if result.examples:
-        shown["examples"] = dg.MetadataValue.md(_table([dict(row) for row in result.examples]))
+        shown["examples"] = dg.MetadataValue.md(_table(result.examples))
     return shown
 
 
@@ -146,12 +147,13 @@ def _preview(snapshot: Snapshot) -> str:
     """Some rows of the newest month, as Markdown."""
     months = sorted(snapshot.files)[-1:]
     rows = snapshot.collect(snapshot.scan(months=months).head(PREVIEW_ROWS))
-    return _table(rows.select(rows.columns[:PREVIEW_COLUMNS]).to_dicts()) if len(rows) else "no rows"
+    return _table(rows.to_dicts()) if len(rows) else "no rows"
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = [[str(name) for name in rows[0]], ["---"] * len(rows[0])]
-    lines += [[_cell(value) for value in row.values()] for row in rows]
+    names = list(rows[0])[:PREVIEW_COLUMNS]
+    lines = [[_cell(name) for name in names], ["---"] * len(names)]
+    lines += [[_cell(row[name]) for name in names] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from mlforge.core import Definitions
+from mlforge.errors import DefinitionError, RequestError
 from mlforge.features import Feature
 from mlforge.online import OnlineStore
 from mlforge.sync import SyncReport, SyncRequest, sync
@@ -52,7 +53,7 @@ def written(defs: Definitions, feature: Feature, store: OnlineStore, config: Onl
     """Makes a store hold what holds now of a feature.
 
     Raises:
-        dg.Failure: What is online is of a later version or instant.
+        dg.Failure: What is online is of a later version or instant, or going online has to be allowed first.
     """
     request = SyncRequest(
         feature_name=feature.name,
@@ -61,7 +62,11 @@ def written(defs: Definitions, feature: Feature, store: OnlineStore, config: Onl
         full=config.full,
         force=config.force,
     )
-    report = sync(request, defs.store, store)
+    try:
+        report = sync(request, defs.store, store)
+    except (DefinitionError, RequestError) as error:
+        # Somebody has to decide; trying again does not help.
+        raise dg.Failure(str(error), allow_retries=False) from error
     if report.mode == "stale":
         raise dg.Failure(f"Feature {feature.name!r} is not written: {report.reason}.", allow_retries=False)
     return report

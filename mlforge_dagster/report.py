@@ -7,24 +7,27 @@ import dagster as dg
 
 from mlforge.build import BuildReport
 from mlforge.core import Definitions
-from mlforge.errors import RequestError, one_line
+from mlforge.errors import CheckFailedError, RequestError, one_line
 from mlforge_dagster import metadata
 from mlforge_dagster.graph import Graph, Key
 from mlforge_dagster.online_version import online_version
+from mlforge_dagster.partitions import Partitions, built, chosen
 from mlforge_dagster.sources import DATA_VERSION, was_read
 from mlforge_dagster.translator import MlforgeTranslator
 
 CODE_VERSION = "dagster/code_version"
+Ended = BuildReport | CheckFailedError
 # What Dagster calls the version of an asset of which it has heard nothing.
 UNKNOWN = "INITIAL"
 
 
 def report(
     defs: Definitions,
-    reports: Iterable[BuildReport],
+    reports: Iterable[Ended],
     *,
     instance: dg.DagsterInstance | None = None,
     translator: MlforgeTranslator | None = None,
+    partitions: Mapping[str, Partitions] | None = None,
     sources: Mapping[str, Key] | None = None,
 ) -> None:
     """Tells a Dagster instance what builds did: materialisations, checks, versions.
@@ -37,15 +40,16 @@ def report(
 
     Args:
         defs: The project that was built.
-        reports: What its builds have returned.
+        reports: What its builds have returned, or raised where a check has failed.
         instance: The instance; by default the one that `DAGSTER_HOME` leads to.
         translator: The one that made the assets.
+        partitions: As for `build_definitions`: those whose events were built as a whole are told of.
         sources: As for `build_definitions`.
 
     Raises:
         RequestError: `DAGSTER_HOME` is not set, or leads nowhere.
     """
-    reporter(defs, instance=instance, translator=translator, sources=sources)(reports)
+    reporter(defs, instance=instance, translator=translator, partitions=partitions, sources=sources)(reports)
 
 
 def reporter(
@@ -53,14 +57,16 @@ def reporter(
     *,
     instance: dg.DagsterInstance | None = None,
     translator: MlforgeTranslator | None = None,
+    partitions: Mapping[str, Partitions] | None = None,
     sources: Mapping[str, Key] | None = None,
-) -> Callable[[Iterable[BuildReport]], None]:
+) -> Callable[[Iterable[Ended]], None]:
     """A `report` that is set up before the builds, as `mlforge build --report` wants it.
 
     Args:
         defs: The project that will be built.
-        instance: As for `report`, as are `translator` and `sources`.
+        instance: As for `report`, as are `translator`, `partitions` and `sources`.
         translator: The one that made the assets.
+        partitions: As for `build_definitions`: those whose events were built as a whole are told of.
         sources: As for `build_definitions`.
 
     Raises:
@@ -68,30 +74,34 @@ def reporter(
     """
     try:
         told = dg.DagsterInstance.get() if instance is None else instance
-    except dg.DagsterError as error:
+    except (dg.DagsterError, OSError) as error:
         raise RequestError(f"Builds are told to the Dagster instance of DAGSTER_HOME: {one_line(error)}") from error
-    return partial(_tell, defs, Graph(defs, translator, sources=sources), told)
+    return partial(_tell, defs, Graph(defs, translator, partitions=chosen(partitions), sources=sources), told)
 
 
-def _tell(defs: Definitions, graph: Graph, told: dg.DagsterInstance, reports: Iterable[BuildReport]) -> None:
+def _tell(defs: Definitions, graph: Graph, told: dg.DagsterInstance, reports: Iterable[Ended]) -> None:
     """Tells of each build what Dagster would know of it, had it run it."""
     for each in reports:
+        feature, spec = defs.feature(each.feature), graph.offline[each.feature]
+        for result in each.results if isinstance(each, CheckFailedError) else each.checks:
+            told.report_runless_asset_event(dg.AssetCheckEvaluation(**metadata.verdict(spec.key, result)))
+        if isinstance(each, CheckFailedError):
+            continue
         if each.outcome == "outdated" or (each.online is not None and each.online.dry_run):
             continue
-        feature, spec = defs.feature(each.feature), graph.offline[each.feature]
-        for result in each.checks:
-            told.report_runless_asset_event(dg.AssetCheckEvaluation(**metadata.verdict(spec.key, result)))
         snapshot = defs.store.require(each.feature)
         read = graph.upstream[each.feature]
         if (seen := graph.seen(feature)) is not None:
             told.report_runless_asset_event(seen)
-        told.report_runless_asset_event(
-            dg.AssetMaterialization(
-                asset_key=spec.key,
-                metadata=metadata.of_build(each, snapshot),
-                tags=_versions(spec, each.version) | _read(read, _current(told, read)),
+        shown = metadata.of_build(each, snapshot)
+        tags = _versions(spec, each.version) | _read(read, _current(told, read))
+        if spec.partitions_def is None:
+            told.report_runless_asset_event(dg.AssetMaterialization(spec.key, metadata=shown, tags=tags))
+        for key, window in built(spec, each.events):
+            of_key = shown | metadata.of_partition(snapshot, window)
+            told.report_runless_asset_event(
+                dg.AssetMaterialization(spec.key, metadata=of_key, partition=key, tags=tags)
             )
-        )
         if each.online is not None and each.online.mode != "stale":
             there = graph.online[each.feature]
             told.report_runless_asset_event(

@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field, PrivateAttr
 
-from mlforge.errors import DefinitionError
+from mlforge.errors import DefinitionError, did_you_mean
 from mlforge.online import RedisStore
 
 
@@ -35,6 +35,12 @@ class RedisStoreResource(dg.ConfigurableResource[RedisStore]):
     connect_timeout: float = Field(default=5.0, description="Seconds until an unreachable server is an error.")
     timeout: float = Field(default=5.0, description="Seconds until a server that does not answer is an error.")
     wait_replicas: int = Field(default=0, description="How many replicas have to have everything that was written.")
+
+    def __init__(self, **fields: Any) -> None:
+        if unknown := [name for name in fields if name not in type(self).model_fields]:
+            hint = did_you_mean(unknown[0], type(self).model_fields)
+            raise DefinitionError(f"A RedisStoreResource has no field {unknown[0]!r}{hint}")
+        super().__init__(**fields)
 
     _store: RedisStore | None = PrivateAttr(default=None)
 

@@ -11,7 +11,7 @@ from mlforge.errors import DefinitionError, MlforgeError, UnavailableError
 from mlforge.features import Feature
 from mlforge.online import OnlineStore
 from mlforge_dagster.checks import CADENCE, behind
-from mlforge_dagster.graph import asset_key
+from mlforge_dagster.graph import ASSETS, asset_key
 from mlforge_dagster.online import keeps_status, online_store_of, resource_keys
 from mlforge_dagster.pace import pace
 from mlforge_dagster.resources import RedisStoreResource
@@ -21,6 +21,8 @@ from mlforge_dagster.translator import MlforgeTranslator, identifier
 RECONCILE, LATE = "mlforge/reconcile", "mlforge/late"
 # After a run that failed, what has not changed since is asked for again this much later.
 RETRY_AFTER = dt.timedelta(minutes=10)
+# A run of which nothing was heard for so long is lost with the machine that it was on.
+LOST_AFTER = dt.timedelta(hours=1)
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 UNDER_WAY = [status for status in dg.DagsterRunStatus if status not in ENDED]
 
@@ -41,8 +43,9 @@ def online_reconcile_sensor(
     status that is online. Where nothing has changed it asks for a look once an interval (an hour at least), which
     writes nothing, and keeps up to date as of when values hold, and the freshness. It remembers nothing, so that
     nothing is lost where it was off, a run failed, or several versions came between two looks. While a run that it has
-    asked for is under way it asks for no other; what a run has failed to do, it asks for again ten minutes later, or as
-    soon as there is something newer. A feature whose table cannot be read does not keep it from the others.
+    asked for is under way it asks for no other, unless nothing was heard of it for an hour; what a run has failed to
+    do, it asks for again ten minutes later, or as soon as there is something newer. A feature whose table cannot be
+    read does not keep it from the others.
 
     Args:
         defs: The project.
@@ -69,11 +72,14 @@ def online_reconcile_sensor(
         target=dg.AssetSelection.assets(*keys.values()),
         minimum_interval_seconds=minimum_interval_seconds,
         required_resource_keys=resource_keys(given),
+        metadata={ASSETS: ", ".join(key.to_user_string() for key in keys.values())},
         description="Requests what is online where it is not what offline says, or time has moved a window.",
     )
     def reconcile(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if context.instance.get_runs(dg.RunsFilter(tags={RECONCILE: name}, statuses=UNDER_WAY), limit=1):
-            return dg.SkipReason("A run is under way.")
+        heard = dt.datetime.now(dt.UTC) - LOST_AFTER
+        running = dg.RunsFilter(tags={RECONCILE: name}, statuses=UNDER_WAY, updated_after=heard)
+        if runs := context.instance.get_runs(running, limit=1):
+            return dg.SkipReason(f"Run {runs[0].run_id} is under way.")
         store, now = online_store_of(given, context), defs.now()
         failed = _failed(context.instance, name)
         late: dict[Feature, str] = {}
@@ -109,7 +115,7 @@ def _failed(instance: dg.DagsterInstance, name: str) -> set[tuple[str, str]]:
     """What runs of a sensor have failed to mend not long ago: features, and why they were late."""
     runs = dg.RunsFilter(
         tags={RECONCILE: name},
-        statuses=[dg.DagsterRunStatus.FAILURE],
+        statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED],
         updated_after=dt.datetime.now(dt.UTC) - RETRY_AFTER,
     )
     return {each for run in instance.get_runs(runs) for each in json.loads(run.tags.get(LATE, "{}")).items()}

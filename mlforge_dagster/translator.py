@@ -69,7 +69,8 @@ class MlforgeTranslator:
         Args:
             data: What the asset is made of.
         """
-        project = identifier(data.project)
+        # The name of the folder `/` is empty.
+        project = identifier(data.project) or "mlforge"
         if data.source is not None:
             about = describe_source(data.source)
             shown = ", ".join(about.get("paths", [about["type"]]))

@@ -222,18 +222,22 @@ def test_what_is_called_the_same_is_refused(shop: Shop) -> None:
         build_definitions(shop.defs(), translator=Clash())
 
 
-@pytest.mark.parametrize("windows", [70, 400])
-def test_an_event_is_short_however_wide_the_feature_is(windows: int, shop: Shop) -> None:
+@pytest.mark.parametrize(("windows", "letters"), [(70, 0), (400, 0), (70, 100)])
+def test_an_event_is_short_however_wide_the_feature_is(windows: int, letters: int, shop: Shop) -> None:
     long = "x" * 500
-    rows = pl.DataFrame({"user": [f"{n}{long}" for n in range(30)], "ts": [START] * 30, "amount": [1.0] * 30})
+    name = "amount" + "x" * letters
+    rows = pl.DataFrame({"user": [f"{n}{long}" for n in range(30)], "ts": [START] * 30, name: [1.0] * 30})
+    rows = rows.with_columns(pl.lit(long).alias(f"column_{number}") for number in range(400))
     rows.write_parquet(shop.folder / "events.parquet")
 
     @mlf.feature(
         keys=["user"],
         source=shop.folder / "events.parquet",
         timestamp="ts",
-        metrics=[mlf.Rolling(windows=[f"{n}d" for n in range(1, windows)], aggregations={"amount": ["sum"]})],
-        checks={"small": mlf.Check(pl.col("amount") < 0, severity="warn")},
+        metrics=[mlf.Rolling(windows=[f"{n}d" for n in range(1, windows)], aggregations={name: ["sum"]})],
+        checks={
+            "small": mlf.Check(pl.all_horizontal(pl.col(each) == "" for each in rows.columns[3:]), severity="warn")
+        },
     )
     def wide(df: pl.LazyFrame) -> pl.LazyFrame:
         return df
@@ -243,7 +247,7 @@ def test_an_event_is_short_however_wide_the_feature_is(windows: int, shop: Shop)
     events = [*result.get_asset_materialization_events(), *result.all_events]
     assert max(len(dg.serialize_value(event)) for event in events) < 30_000
     shown = materialisations(result)["wide"].metadata
-    assert ("dagster/column_schema" in shown, "columns" in shown) == (windows == 70, windows == 400)
+    assert ("dagster/column_schema" in shown, "columns" in shown) == (windows + letters == 70, windows + letters != 70)
 
 
 @pytest.mark.parametrize("name", ["input", "type", "config", "context", "List"])

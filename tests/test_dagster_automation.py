@@ -112,7 +112,7 @@ def test_a_run_of_one_sensor_does_not_keep_another_one_waiting(shop: Shop) -> No
     assert isinstance(request, dg.RunRequest)
     job = definitions.resolve_implicit_global_asset_job_def()
     shop.instance.create_run_for_job(job, tags=request.tags, status=dg.DagsterRunStatus.STARTED)
-    assert looked(sensors[0], shop, definitions) == "A run is under way."
+    assert str(looked(sensors[0], shop, definitions)).endswith("is under way.")
     assert looked(sensors[1], shop, definitions) == {"last_online"}
 
 
@@ -208,3 +208,79 @@ def logged(shop: Shop) -> list[dg.DagsterEvent]:
     runs = shop.instance.get_runs()
     found = [entry.dagster_event for run in runs for entry in shop.instance.all_logs(run.run_id)]
     return [event for event in found if event is not None]
+
+
+class Elsewhere(MlforgeTranslator):
+    def get_asset_spec(self, data: AssetData) -> dg.AssetSpec:
+        spec = super().get_asset_spec(data)
+        return spec.replace_attributes(key=["elsewhere", *spec.key.path])
+
+
+def test_jobs_schedules_and_sensors_have_the_translator_of_the_assets(shop: Shop) -> None:
+    defs, translator = shop.defs(), Elsewhere()
+    fitting = {
+        "jobs": feature_job(defs, translator=translator),
+        "schedules": feature_schedule(defs, "0 2 * * *", name="nightly", translator=translator),
+        "sensors": online_reconcile_sensor(defs, translator=translator),
+    }
+    build_definitions(defs, translator=translator, **{name: [each] for name, each in fitting.items()})
+    for name, each in {
+        "jobs": feature_job(defs),
+        "schedules": feature_schedule(defs, "0 2 * * *", name="nightly"),
+        "sensors": online_reconcile_sensor(defs),
+    }.items():
+        with pytest.raises(DefinitionError, match=r"asks for 'our_shop/spend.*', and no asset is called so: give it"):
+            build_definitions(defs, translator=translator, **{name: [each]})
+    project = Definitions("our-shop", features=list(defs.features.values()), store=defs.store)
+    with pytest.raises(DefinitionError, match="asks for 'our_shop/spend_online', and no asset is called so"):
+        build_definitions(project, jobs=[feature_job(project, online=True)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"online_store": "redis://x"}, "online_store is 'redis://x': write RedisStoreResource"),
+        ({"translator": Elsewhere}, "translator is <class .*>: write MlforgeTranslator"),
+        ({"sources": {"event": "x"}}, "sources: nothing that is read is called 'event'; did you mean 'events'"),
+    ],
+)
+def test_what_is_not_what_it_should_be_is_one_line(arguments: dict[str, Any], says: str, shop: Shop) -> None:
+    with pytest.raises(DefinitionError, match=says):
+        build_definitions(shop.defs(), **arguments)
+
+
+def test_a_translator_that_returns_nothing_is_one_line(shop: Shop) -> None:
+    class Nothing(MlforgeTranslator):
+        def get_asset_spec(self, data: AssetData) -> dg.AssetSpec:
+            return None  # type: ignore[return-value]
+
+    with pytest.raises(DefinitionError, match=r"Nothing\.get_asset_spec returns None: it has to return"):
+        build_definitions(shop.defs(), translator=Nothing())
+
+
+def test_a_run_that_is_lost_with_its_machine_keeps_nobody_waiting_for_long(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.defs().build()
+    sensor = online_reconcile_sensor(shop.defs())
+    definitions = build_definitions(shop.defs(), sensors=[sensor])
+    request = tick(sensor, shop, definitions)
+    assert isinstance(request, dg.RunRequest)
+    job = definitions.resolve_implicit_global_asset_job_def()
+    run = shop.instance.create_run_for_job(job, tags=request.tags, status=dg.DagsterRunStatus.STARTED)
+    assert looked(sensor, shop, definitions) == f"Run {run.run_id} is under way."
+    monkeypatch.setattr("mlforge_dagster.sensor.LOST_AFTER", dt.timedelta(0))
+    assert looked(sensor, shop, definitions) == {"spend_online", "last_online", "double_online"}
+
+
+def test_what_somebody_has_to_allow_is_not_tried_again(shop: Shop) -> None:
+    shop.run()
+    whole = pl.read_parquet(shop.folder / "events.parquet").with_columns(pl.col("amount").cast(int))
+    whole.write_parquet(shop.folder / "events.parquet")
+    job = feature_job(shop.defs(), ["last"], retry_policy=dg.RetryPolicy(max_retries=3))
+    definitions = build_definitions(shop.defs(), jobs=[job])
+    result = definitions.resolve_job_def("our_shop_features").execute_in_process(
+        instance=shop.instance, raise_on_error=False
+    )
+    assert not result.success
+    assert not any(event.is_step_up_for_retry for event in result.all_events)

@@ -20,7 +20,10 @@ from mlforge_dagster import (
     build_definitions,
     feature_assets,
     feature_schedule,
+    partition_schedule,
+    report,
 )
+from mlforge_dagster.partitions import FIRST, LAST
 
 
 def test_partitions_are_built_each_for_its_events(shop: Shop) -> None:
@@ -161,3 +164,71 @@ def test_months_are_whole_and_the_running_one_is_among_them(shop: Shop) -> None:
     assert list(last.partitions_def.get_partition_keys(now)) == ["2026-01-01", "2026-02-01", "2026-03-01"]
     with pytest.raises(DefinitionError, match="The first month of partitions: 'soon' is no instant"):
         build_definitions(shop.defs(), partitions={"last": "soon"})
+
+
+def materialised(shop: Shop) -> set[str]:
+    return set(shop.instance.get_materialized_partitions(dg.AssetKey(["our_shop", "last"])))
+
+
+def test_a_run_that_had_to_build_everything_says_so_of_every_partition(shop: Shop) -> None:
+    months = dg.MonthlyPartitionsDefinition("2026-01-01", end_date="2026-04-01")
+    assets = feature_assets(shop.defs(), partitions={"last": months})
+    last = dg.AssetSelection.assets(dg.AssetKey(["our_shop", "last"]))
+    dg.materialize(assets, selection=last, partition_key="2026-02-01", instance=shop.instance)
+    assert materialised(shop) == {"2026-01-01", "2026-02-01", "2026-03-01"}
+
+
+def test_builds_elsewhere_are_told_of_the_partitions_that_they_have_built(shop: Shop) -> None:
+    months = {"last": dg.MonthlyPartitionsDefinition("2026-01-01", end_date="2026-04-01")}
+    shop.defs().build(["last"])
+    shop.save({0: 11.0, 40: 6.0, 65: 3.0})
+    some = shop.defs().build(["last"], start="2026-01-15", end="2026-03-15")
+    report(shop.defs(), some, instance=shop.instance, partitions=months)
+    assert materialised(shop) == {"2026-02-01"}
+    report(shop.defs(), shop.defs().build(["last"], force=True), instance=shop.instance, partitions=months)
+    assert materialised(shop) == {"2026-01-01", "2026-02-01", "2026-03-01"}
+
+
+@pytest.mark.parametrize(
+    ("last", "day", "asked"),
+    [
+        (2, dt.datetime(2026, 3, 1, tzinfo=dt.UTC), ("2026-02-01", "2026-03-01")),
+        (1, dt.datetime(2026, 2, 28, tzinfo=dt.UTC), ("2026-02-01", "2026-02-01")),
+        (9, dt.datetime(2026, 3, 10, tzinfo=dt.UTC), ("2026-01-01", "2026-03-01")),
+    ],
+)
+def test_a_schedule_builds_the_newest_partitions_in_one_run(
+    last: int, day: dt.datetime, asked: tuple[str, str], shop: Shop
+) -> None:
+    shop.defs().build()
+    shop.save({0: 11.0, 40: 6.0, 65: 3.0})
+    schedule = partition_schedule(shop.defs(), "last", "0 2 * * *", last=last)
+    definitions = build_definitions(shop.defs(), partitions={"last": "2026-01-01"}, schedules=[schedule])
+    with dg.build_schedule_context(
+        instance=shop.instance, scheduled_execution_time=day, repository_def=definitions.get_repository_def()
+    ) as context:
+        (request,) = schedule.evaluate_tick(context).run_requests or []
+    assert (request.tags[FIRST], request.tags[LAST]) == asked
+    job = definitions.resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(
+        instance=shop.instance, asset_selection=[dg.AssetKey(["our_shop", "last"])], tags=request.tags
+    )
+    assert result.success
+    assert (min(materialised(shop)), max(materialised(shop))) == asked
+
+
+def test_a_schedule_of_partitions_that_there_are_not_is_one_line(shop: Shop) -> None:
+    with pytest.raises(DefinitionError, match="0 is no number of partitions"):
+        partition_schedule(shop.defs(), "last", "0 2 * * *", last=0)
+    schedule = partition_schedule(shop.defs(), "last", "0 2 * * *")
+    definitions = build_definitions(shop.defs(), schedules=[schedule])
+    context = dg.build_schedule_context(repository_def=definitions.get_repository_def())
+    with pytest.raises(dg.DagsterError), context:
+        schedule.evaluate_tick(context)
+
+
+def test_partitions_in_several_time_zones_are_refused_where_one_reads_the_other(shop: Shop) -> None:
+    days = dg.DailyPartitionsDefinition("2026-01-01", timezone="Europe/Berlin")
+    build_definitions(shop.defs(), partitions={"last": "2026-01-01", "spend": days})
+    with pytest.raises(DefinitionError, match="'our_shop/double' are in the time zone Europe/Berlin, and those of"):
+        build_definitions(shop.defs(), partitions={"last": "2026-01-01", "double": days})

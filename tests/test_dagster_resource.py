@@ -112,3 +112,8 @@ def test_a_wrong_password_fails_the_run_with_a_line_that_does_not_show_it(tmp_pa
     failure = next(event for event in result.all_events if event.is_step_failure)
     assert "password" in str(failure.step_failure_data.error)
     assert "wr0ng" not in str(failure)
+
+
+def test_a_field_that_there_is_not_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="A RedisStoreResource has no field 'hots'; did you mean 'host'"):
+        RedisStoreResource(hots="redis.internal")

@@ -14,6 +14,7 @@ import mlforge as mlf
 from command_line import process
 from dagster_shop import START, Four, Shop, keys_of, versions
 from mlforge import DefinitionError, Definitions
+from mlforge.errors import CheckFailedError
 from mlforge.online import RedisStore
 from mlforge.store import LocalStore
 from mlforge_dagster import (
@@ -24,6 +25,7 @@ from mlforge_dagster import (
     online_reconcile_sensor,
     report,
 )
+from mlforge_dagster.sources import version
 from servers import RedisServer
 
 
@@ -150,12 +152,12 @@ def test_a_source_is_called_and_shown_without_what_a_url_hides(path: str, name: 
 
 def test_builds_outside_of_dagster_are_told_to_it(shop: Shop) -> None:
     report(shop.defs(), shop.defs().build(online=True), instance=shop.instance)
-    for name, version in (("spend", "1.0.0"), ("spend_online", "1.0.0@2026-03-10T00:00:00+00:00")):
+    for name, expected in (("spend", "1.0.0"), ("spend_online", "1.0.0@2026-03-10T00:00:00+00:00")):
         event = shop.instance.get_latest_materialization_event(dg.AssetKey(["our_shop", name]))
         assert event is not None
         assert event.asset_materialization is not None
         assert event.asset_materialization.tags is not None
-        assert event.asset_materialization.tags["dagster/data_version"] == version
+        assert event.asset_materialization.tags["dagster/data_version"] == expected
     # Dagster's own run of the same data changes no version.
     assert versions(shop.run("spend", "spend_online"))["spend"] == "1.0.0"
 
@@ -222,3 +224,34 @@ def test_a_build_on_the_command_line_is_told_to_dagster(shop: Shop, redis_server
             assert instance.get_latest_materialization_event(dg.AssetKey(["shop", key])) is not None
     with RedisStore(port=redis_server.port) as store:
         store.clear("last")
+
+
+def test_a_fingerprint_of_ones_own_is_another_version_wherever_it_differs() -> None:
+    class Mine(mlf.Source):
+        def __init__(self, text: str) -> None:
+            self.text = text
+
+        def fingerprint(self) -> str:
+            return self.text
+
+    one, other = (version(Mine(f"warehouse.table.of.ours@{number}")) for number in (1, 2))
+    assert one is not None
+    assert one != other
+    assert "warehouse" not in one
+
+
+def test_a_check_that_failed_elsewhere_is_told(shop: Shop) -> None:
+    report(shop.defs(), shop.defs().build(["spend"]), instance=shop.instance)
+    shop.save({0: -1.0})
+    with pytest.raises(CheckFailedError) as failed:
+        shop.defs().build(["spend"])
+    report(shop.defs(), [failed.value], instance=shop.instance)
+    key = dg.AssetCheckKey(dg.AssetKey(["our_shop", "spend"]), "amount_is_positive")
+    latest = shop.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
+    assert latest.status.value == "FAILED"
+
+
+def test_a_feature_that_is_not_in_the_project_cannot_be_read(shop: Shop) -> None:
+    double = shop.defs().feature("double")
+    with pytest.raises(DefinitionError, match="'double' reads feature 'last', which is not in Definitions"):
+        build_definitions(Definitions("p", features=[double], store=LocalStore(shop.folder)))

@@ -13,6 +13,7 @@ import pytest
 from deltalake import write_deltalake
 
 import mlforge as mlf
+from mlforge.engines.polars import compute
 from mlforge.errors import DataError
 from mlforge.source import FileSource
 from mlforge.store import LocalStore
@@ -275,3 +276,16 @@ def test_what_a_url_hides_is_not_in_what_is_said_when_it_cannot_be_read(url: str
     with pytest.raises(DataError, match="Feature 'eager'") as caught:
         mlf.Definitions("p", features=[eager], store=LocalStore(tmp_path / "store")).build()
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("length", range(240, 300, 7))
+def test_a_secret_is_hidden_where_a_line_is_cut_off_in_it(length: int) -> None:
+    url = "https://host/x.parquet?sig=S3CRETS1GNATURE"
+
+    @mlf.feature(keys=["user"], source=url)
+    def user(df: pl.LazyFrame) -> pl.LazyFrame:
+        raise OSError("e" * length + url + " and more")
+
+    with pytest.raises(DataError) as raised:
+        compute(user, FileSource(url))
+    assert "S3" not in str(raised.value)

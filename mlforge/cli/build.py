@@ -73,10 +73,12 @@ def build(
     with output.working("loading the definitions"):
         from mlforge import loader
         from mlforge.building import BuildRequest
-        from mlforge.errors import MlforgeError
+        from mlforge.errors import CheckFailedError, MlforgeError, RequestError
 
         defs = loader.find(definitions)
         tell = None if report is None else reporter(report)(defs)
+        if report is not None and not callable(tell):
+            raise RequestError(f"--report {report} returns {tell!r}: it has to return what is called with the reports.")
         names = [feature.name for feature in defs.in_order(output.names(features) or None)]
         request = BuildRequest(
             online=online,
@@ -92,12 +94,15 @@ def build(
         )
         building = defs.building(names, request)
     reports: list[BuildReport] = []
+    failed: list[CheckFailedError] = []
     try:
         for number, name in enumerate(names, start=1):
             with output.working(f"building {name} ({number} of {len(names)})"):
                 try:
                     reports.append(next(building))
                 except MlforgeError as error:
+                    if isinstance(error, CheckFailedError):
+                        failed.append(error)
                     if repr(name) not in f"{error}{getattr(error, '__notes__', '')}":
                         error.add_note(f"(Feature {name!r}.)")
                     raise
@@ -105,7 +110,7 @@ def build(
         # What was done before a failure is done: it is shown whatever comes after.
         _render(reports, json=json)
         if tell is not None:
-            tell(reports)
+            tell([*reports, *failed])
     return int(any(report.online is not None and report.online.mode == "stale" for report in reports))
 
 

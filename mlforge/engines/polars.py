@@ -108,7 +108,7 @@ def _collected(feature: Feature, source: Source, frame: pl.LazyFrame, span: Span
 
 def _failed(feature: Feature, source: Source, error: Exception) -> DataError:
     """What Polars or a store of files says of a feature, in one line and without what is hidden of its source."""
-    return DataError(f"Feature {feature.name!r}, which reads {source!r}: {hidden(one_line(error), source)}")
+    return DataError(f"Feature {feature.name!r}, which reads {source!r}: {one_line(hidden(str(error), source))}")
 
 
 def _within(frame: Frame, feature: Feature, span: Span) -> Any:
