@@ -2,6 +2,7 @@
 
 from mlforge.store.base import Store
 from mlforge.store.local import LocalStore
+from mlforge.store.object import ObjectStore
 from mlforge.store.snapshot import Snapshot
 
-__all__ = ["LocalStore", "Snapshot", "Store"]
+__all__ = ["LocalStore", "ObjectStore", "Snapshot", "Store"]

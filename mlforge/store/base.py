@@ -191,6 +191,10 @@ class Store:
         """The Delta versions that lack files; None where that cannot be told cheaply."""
         return None
 
+    def _why(self, error: Exception) -> str:
+        """What another library says, in one line and without what is secret."""
+        return one_line(error)
+
     def _has_files(self, feature_name: str) -> bool:
         """Whether there are files where a table would be."""
         return False
@@ -206,14 +210,14 @@ class Store:
             if made or isinstance(error, CommitFailedError):
                 raise ConflictError(f"Somebody else committed to {uri!r} at the same time.") from error
             raise StoreError(
-                f"The table {uri!r} of feature {feature_name!r} cannot be written: {one_line(error)}"
+                f"The table {uri!r} of feature {feature_name!r} cannot be written: {self._why(error)}"
             ) from error
 
     def _unreadable(self, feature_name: str, error: Exception) -> StoreError:
+        why = self._why(error).rstrip(".")
         return StoreError(
-            f"The table {self.table_uri(feature_name)!r} of feature {feature_name!r} cannot be read: "
-            f"{one_line(error).rstrip('.')}. If its log is damaged, restore it from a copy, or delete the whole folder "
-            f"and build the feature again."
+            f"The table {self.table_uri(feature_name)!r} of feature {feature_name!r} cannot be read: {why}. If its log "
+            f"is damaged, restore it from a copy, or delete the whole folder and build the feature again."
         )
 
     def _snapshot(self, feature_name: str, table: DeltaTable, record: BuildRecord) -> Snapshot:
@@ -223,6 +227,7 @@ class Store:
             record=record,
             location=self.table_uri(feature_name),
             schema=_schema(table),
+            options=self._options,
         )
 
 

@@ -39,14 +39,27 @@ def create(
         DeltaError: There is a table.
         OSError: The location cannot be written.
     """
+    storage_options = dict(options) if options else None
+    parts = by_month(rows, record.timestamp)
+    if "://" in folder:
+        write_deltalake(
+            address,
+            _with_months(rows, parts),
+            mode="error",
+            partition_by=[MONTH],
+            configuration=KEEP_HISTORY,
+            storage_options=storage_options,
+            commit_properties=properties(record),
+        )
+        return
     create_table_with_add_actions(
         address,
         _schema(rows),
-        write_files(folder, by_month(rows, record.timestamp)),
+        write_files(folder, parts),
         mode="error",
         partition_by=MONTH,
         configuration=KEEP_HISTORY,
-        storage_options=dict(options) if options else None,
+        storage_options=storage_options,
         commit_properties=properties(record),
     )
 
@@ -73,8 +86,8 @@ def replace(
         return
     parts = by_month(rows, record.timestamp)
     new = {month: part for month, part in parts.items() if months is None or month in months}
-    if table.protocol().min_writer_version > WRITER_VERSION:
-        _replace_by_delta(table, rows.clear(), new, record, months)
+    if "://" in folder or table.protocol().min_writer_version > WRITER_VERSION:
+        _replace_by_delta(table, _with_months(rows, new), record, months)
         return
     table.create_write_transaction(
         [*write_files(folder, new)],
@@ -88,22 +101,25 @@ def replace(
 
 
 def _replace_by_delta(
-    table: DeltaTable,
-    none: pl.DataFrame,
-    new: Mapping[str, pl.DataFrame],
-    record: BuildRecord,
-    months: Collection[str] | None,
+    table: DeltaTable, rows: pl.DataFrame, record: BuildRecord, months: Collection[str] | None
 ) -> None:
-    """By delta-rs, where others have given the table constraints or other features: it knows what there is to heed."""
+    """By delta-rs: in a bucket, and where others have given the table constraints or other features that it heeds."""
     named = ", ".join(f"'{month}'" for month in sorted(months or ()))
     write_deltalake(
         table,
-        pl.concat([part.with_columns(pl.lit(month).alias(MONTH)) for month, part in [("", none), *new.items()]]),
+        rows,
         mode="overwrite",
         partition_by=[MONTH],
         schema_mode="overwrite" if months is None else None,
         predicate=f"{MONTH} IN ({named})" if months else None,
         commit_properties=properties(record),
+    )
+
+
+def _with_months(rows: pl.DataFrame, parts: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """The rows of some months, each with its month; the columns are those of `rows`."""
+    return pl.concat(
+        part.with_columns(pl.lit(month).alias(MONTH)) for month, part in [("", rows.clear()), *parts.items()]
     )
 
 

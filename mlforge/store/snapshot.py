@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +45,7 @@ class Snapshot:
     record: BuildRecord
     location: str
     schema: Mapping[str, pl.DataType]
+    options: Mapping[str, str] | None = field(default=None, repr=False)
 
     @property
     def delta_version(self) -> int:
@@ -202,6 +203,7 @@ class Snapshot:
             missing_columns="insert",
             extra_columns="ignore",
             cast_options=_CASTS,
+            storage_options=None if self.options is None else dict(self.options),
         )
         return found.filter(*held)
 
