@@ -33,7 +33,7 @@ NAMES = {
         "UnavailableError",
         "feature",
     ],
-    mlforge.store: ["LocalStore", "Snapshot", "Store"],
+    mlforge.store: ["LocalStore", "ObjectStore", "Snapshot", "Store"],
     mlforge.online: ["ClusterStore", "EmbeddedStore", "OnlineStore", "RedisStore", "Status"],
 }
 
@@ -116,6 +116,7 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str], dict[str, Any]]] = [
     (OnlineStore.read, ["feature_name", "entity_keys"], dict.fromkeys(("feature_name", "entity_keys"), NOTHING)),
     (OnlineStore.read_batch, ["feature_name", "entity_keys"], dict.fromkeys(("feature_name", "entity_keys"), NOTHING)),
     (mlforge.store.LocalStore, ["path"], {"path": NOTHING}),
+    (mlforge.store.ObjectStore, ["url", "storage_options"], {"url": NOTHING, "storage_options": None}),
 ]
 
 
