@@ -72,26 +72,27 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
             tags = was_read(seen.asset_key, seen.tags[DATA_VERSION])
         try:
             [report] = defs.building([feature.name], request)
-        except CheckFailedError as error:
-            yield from verdicts(context, error.results)
-            raise dg.Failure(str(error), allow_retries=False) from error
-        except (DefinitionError, RequestError) as error:
+        except (CheckFailedError, DefinitionError, RequestError) as error:
+            if isinstance(error, CheckFailedError):
+                yield from verdicts(context, error.results)
             raise dg.Failure(str(error), allow_retries=False) from error
         snapshot = defs.store.require(feature.name)
         yield from verdicts(context, report.checks)
+        # Reads the whole history.
+        shown = metadata.of_build(report, snapshot)
         if partitioned:
+            asked = set(context.partition_keys)
             # One run may build many, each of which is an event of its own.
             for key, each in built(spec, report.events):
-                if key in context.partition_keys:
+                if key in asked:
                     context.add_asset_metadata(metadata.of_partition(snapshot, each), spec.key, partition_key=key)
                 elif report.outcome == "built":
                     # All of it had to be built.
-                    shown = metadata.of_build(report, snapshot) | metadata.of_partition(snapshot, each)
-                    version = {DATA_VERSION: report.version}
-                    context.log_event(dg.AssetMaterialization(spec.key, metadata=shown, partition=key, tags=version))
+                    of_key, version = shown | metadata.of_partition(snapshot, each), {DATA_VERSION: report.version}
+                    context.log_event(dg.AssetMaterialization(spec.key, metadata=of_key, partition=key, tags=version))
         yield dg.MaterializeResult(
             asset_key=spec.key,
-            metadata=metadata.of_build(report, snapshot),
+            metadata=shown,
             data_version=dg.DataVersion(report.version),
             tags=tags,
         )

@@ -29,7 +29,7 @@ def feature_job(
     """A job that builds features and, in the same run, what is online of them.
 
     Features with partitions are left out, since a run of all would not know which to build; what is online of them is
-    not. Their partitions are set off by a job of Dagster's own, `dagster.define_asset_job`.
+    not. Their partitions are set off by a `partition_schedule`.
 
     Args:
         defs: The project.
@@ -41,19 +41,21 @@ def feature_job(
             again.
     """
     chosen = defs.in_order(features)
-    offline = dg.AssetSelection.assets(*(asset_key(defs, translator, each, "offline") for each in chosen))
+    keys = [asset_key(defs, translator, each, "offline") for each in chosen]
+    offline = dg.AssetSelection.assets(*keys)
     selected: dg.AssetSelection = offline - dg.AssetSelection.tag(PARTITIONED, "")
     if online:
-        selected |= dg.AssetSelection.assets(*(asset_key(defs, translator, each, "online") for each in chosen))
+        there = [asset_key(defs, translator, each, "online") for each in chosen]
+        selected |= dg.AssetSelection.assets(*there)
+        keys += there
     elif online is None:
         # Where the assets go online is known to those who make them.
         selected |= offline.downstream(depth=1) & dg.AssetSelection.tag(ONLINE, "")
-    keys = [asset_key(defs, translator, each, "offline").to_user_string() for each in chosen]
-    if online:
-        keys += [asset_key(defs, translator, each, "online").to_user_string() for each in chosen]
-    named = {ASSETS: ", ".join(keys)} | ({} if features is None else {NAMED: ", ".join(each.name for each in chosen)})
+    noted = {ASSETS: ", ".join(key.to_user_string() for key in keys)}
+    if features is not None:
+        noted[NAMED] = ", ".join(each.name for each in chosen)
     return dg.define_asset_job(
-        name or f"{identifier(defs.name)}_features", selected, metadata=named, op_retry_policy=retry_policy
+        name or f"{identifier(defs.name)}_features", selected, metadata=noted, op_retry_policy=retry_policy
     )
 
 
@@ -104,8 +106,8 @@ def require_fitting(automation: object, graph: Graph) -> None:
     noted = getattr(automation, "metadata", None) or {}
     # Dagster wraps metadata of a schedule, but not of a job.
     texts = {name: str(getattr(noted[name], "value", noted[name])) for name in (NAMED, ASSETS) if name in noted}
-    names = texts.get(NAMED, "").split(", ")
-    if lost := [name for name in names if name in graph.partitioned]:
+    names, partitioned = texts.get(NAMED, "").split(", "), graph.partitioned
+    if lost := [name for name in names if name in partitioned]:
         raise DefinitionError(
             f"{', '.join(map(repr, lost))} has partitions, and a run of feature_job would not know which to build: "
             f"leave it out there, and write a partition_schedule."

@@ -130,9 +130,9 @@ class Graph:
         return spec.replace_attributes(freshness_policy=freshness_policy(feature))
 
     @property
-    def partitioned(self) -> list[str]:
+    def partitioned(self) -> set[str]:
         """The features with partitions."""
-        return [name for name, spec in self.offline.items() if spec.partitions_def is not None]
+        return {name for name, spec in self.offline.items() if spec.partitions_def is not None}
 
     def seen(self, feature: Feature) -> dg.AssetObservation | None:
         """What a feature reads, at its version now; None where that is not ours to say, or it cannot tell.
