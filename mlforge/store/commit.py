@@ -23,9 +23,7 @@ def properties(record: BuildRecord) -> CommitProperties:
     return CommitProperties(custom_metadata=record.to_metadata(), max_commit_retries=0)
 
 
-def create(
-    address: str, folder: str, rows: pl.DataFrame, record: BuildRecord, options: Mapping[str, str] | None
-) -> None:
+def create(address: str, folder: str, rows: pl.DataFrame, record: BuildRecord, options: dict[str, str] | None) -> None:
     """Makes a table of rows.
 
     Args:
@@ -39,7 +37,6 @@ def create(
         DeltaError: There is a table.
         OSError: The location cannot be written.
     """
-    storage_options = dict(options) if options else None
     parts = by_month(rows, record.timestamp)
     if "://" in folder:
         write_deltalake(
@@ -48,7 +45,7 @@ def create(
             mode="error",
             partition_by=[MONTH],
             configuration=KEEP_HISTORY,
-            storage_options=storage_options,
+            storage_options=options,
             commit_properties=properties(record),
         )
         return
@@ -59,7 +56,7 @@ def create(
         mode="error",
         partition_by=MONTH,
         configuration=KEEP_HISTORY,
-        storage_options=storage_options,
+        storage_options=options,
         commit_properties=properties(record),
     )
 

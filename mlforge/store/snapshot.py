@@ -45,7 +45,7 @@ class Snapshot:
     record: BuildRecord
     location: str
     schema: Mapping[str, pl.DataType]
-    options: Mapping[str, str] | None = field(default=None, repr=False)
+    options: dict[str, str] | None = field(default=None, repr=False)
 
     @property
     def delta_version(self) -> int:
@@ -203,7 +203,7 @@ class Snapshot:
             missing_columns="insert",
             extra_columns="ignore",
             cast_options=_CASTS,
-            storage_options=None if self.options is None else dict(self.options),
+            storage_options=self.options,
         )
         return found.filter(*held)
 
