@@ -110,6 +110,23 @@ def chosen(doc: str, sections: Collection[str], *, rows: int, what: str, rounds:
     return found
 
 
+def print_table(
+    bench: Bench, sections: Mapping[str, Callable[[Bench], list[Row]]], names: Sequence[str], versions: str
+) -> None:
+    """Runs sections and prints their rows as they come, as Markdown.
+
+    Args:
+        bench: What every section is given.
+        sections: What there is to choose from.
+        names: Which ones.
+        versions: What stands above the table.
+    """
+    print(f"{versions}; {bench.rounds} rounds\n\n{HEAD}", flush=True)
+    for name in names:
+        for row in sections[name](bench):
+            print(row, flush=True)
+
+
 @contextmanager
 def kept(cache: Path | None) -> Generator[Path]:
     """The folder that is kept, or a temporary one."""

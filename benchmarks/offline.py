@@ -15,7 +15,7 @@ from collections.abc import Callable
 import offline_builds
 import offline_peers
 import offline_training
-from measure import HEAD, Bench, Row, asked, chosen, kept, packages
+from measure import Bench, Row, asked, chosen, kept, packages, print_table
 
 SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "training": offline_training.training,
@@ -31,10 +31,7 @@ def main() -> None:
     asked_for = chosen(__doc__, SECTIONS, rows=10_000_000, what="rows and events; a tenth beside peers", rounds=3)
     with kept(asked_for.cache) as folder:
         bench = Bench(folder=folder, rows=asked_for.rows, rounds=asked_for.rounds)
-        print(f"{packages('polars', 'deltalake')}; {bench.rounds} rounds\n\n{HEAD}", flush=True)
-        for name in asked_for.sections:
-            for row in SECTIONS[name](bench):
-                print(row, flush=True)
+        print_table(bench, SECTIONS, asked_for.sections, packages("polars", "deltalake"))
 
 
 if __name__ == "__main__":

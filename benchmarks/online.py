@@ -25,7 +25,7 @@ import online_peers
 import online_reads
 import online_syncs
 import online_writes
-from measure import HEAD, Bench, Row, asked, chosen, kept, packages
+from measure import Bench, Row, asked, chosen, kept, packages, print_table
 from online_by_hand import HOST
 
 SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
@@ -83,10 +83,7 @@ def main() -> None:
     with kept(asked_for.cache) as folder, redis_server() as port:
         bench = Bench(port=port, folder=folder, rows=asked_for.rows, rounds=asked_for.rounds)
         versions = packages("redis", "hiredis", "polars", "orjson", "deltalake")
-        print(f"{server_version()}, {versions}; {bench.rounds} rounds\n\n{HEAD}", flush=True)
-        for name in asked_for.sections:
-            for row in SECTIONS[name](bench):
-                print(row, flush=True)
+        print_table(bench, SECTIONS, asked_for.sections, f"{server_version()}, {versions}")
 
 
 if __name__ == "__main__":

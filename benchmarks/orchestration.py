@@ -20,7 +20,7 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
-from measure import HEAD, Bench, Measurement, Row, asked, chosen, kept, kinds_in_turns, packages, shown
+from measure import Bench, Measurement, Row, asked, chosen, kept, kinds_in_turns, packages, print_table, shown
 
 import mlforge as mlf
 from mlforge.online import EmbeddedStore
@@ -89,14 +89,17 @@ def _load(kind: str, count: int) -> dict[str, Any]:
             schedules, sensors = [feature_schedule(defs, "0 2 * * *")], [online_reconcile_sensor(defs)]
             definitions = build_definitions(defs, schedules=schedules, sensors=sensors)
         else:
-            made = [by_hand(f"feature_{number}", checks) for number in range(count) for checks in (1, 2)]
-            definitions = dg.Definitions(assets=made)
+            definitions = dg.Definitions(assets=by_hand(count))
         definitions.get_repository_def()
         return {"seconds": time.perf_counter() - began}
 
 
-def by_hand(name: str, checks: int) -> dg.AssetsDefinition:
-    """An asset as somebody would write it who needs no more of it; it does nothing."""
+def by_hand(count: int) -> list[dg.AssetsDefinition]:
+    """As many assets and checks as so many features have, as somebody would write them; they do nothing."""
+    return [_by_hand(f"feature_{number}", checks) for number in range(count) for checks in (1, 2)]
+
+
+def _by_hand(name: str, checks: int) -> dg.AssetsDefinition:
     key = dg.AssetKey(["thousand", name] if checks == 1 else ["thousand", name, "online"])
     above = dg.AssetKey(["thousand", "events"] if checks == 1 else ["thousand", name])
     names = [f"check_{number}" for number in range(checks)]
@@ -136,7 +139,7 @@ def _overhead(kind: str) -> dict[str, Any]:
         write(Path(folder), FEW)
         defs = project(Path(folder))
         assets = feature_assets(defs)
-        hand = [by_hand(f"feature_{number}", checks) for number in range(FEW) for checks in (1, 2)]
+        hand = by_hand(FEW)
         # The server is up.
         defs.build(online=True)
         shutil.rmtree(Path(folder, "store"))
@@ -205,10 +208,7 @@ def main() -> None:
     asked_for = chosen(__doc__, SECTIONS, rows=1_000, what="features of the project that is loaded", rounds=3)
     with kept(asked_for.cache) as folder:
         bench = Bench(folder=folder, rows=asked_for.rows, rounds=asked_for.rounds)
-        print(f"{packages('dagster', 'polars')}; {bench.rounds} rounds\n\n{HEAD}", flush=True)
-        for name in asked_for.sections:
-            for row in SECTIONS[name](bench):
-                print(row, flush=True)
+        print_table(bench, SECTIONS, asked_for.sections, packages("dagster", "polars"))
 
 
 if __name__ == "__main__":

@@ -75,13 +75,18 @@ def observe(shop: Shop) -> None:
     ).success
 
 
+def nothing_is_unsynced(shop: Shop) -> None:
+    """Neither before the source is looked at nor after."""
+    assert stale(shop) == set()
+    observe(shop)
+    assert stale(shop) == set()
+
+
 @pytest.mark.filterwarnings("ignore:Function `Definitions.resolve_asset_graph`:DeprecationWarning")
 def test_features_are_unsynced_from_a_change_of_their_source_to_the_next_run(shop: Shop) -> None:
     for _ in range(3):
         assert shop.run().success
-        assert stale(shop) == set()
-        observe(shop)
-        assert stale(shop) == set()
+        nothing_is_unsynced(shop)
     shop.save({0: 10.0, 40: 5.0, 65: 3.0})
     observe(shop)
     assert stale(shop) == {"spend", "last"}
@@ -92,9 +97,7 @@ def test_features_are_unsynced_from_a_change_of_their_source_to_the_next_run(sho
     assert shop.run("last").success
     assert stale(shop) == {"last_online", "double"}
     assert shop.run().success
-    assert stale(shop) == set()
-    observe(shop)
-    assert stale(shop) == set()
+    nothing_is_unsynced(shop)
 
 
 def test_a_source_that_cannot_tell_whether_it_has_changed_is_not_observed(tmp_path: Path) -> None:
@@ -166,9 +169,7 @@ def test_builds_outside_of_dagster_are_told_to_it(shop: Shop) -> None:
 def test_what_is_told_of_builds_elsewhere_is_in_sync_until_something_changes(shop: Shop) -> None:
     for _ in range(2):
         report(shop.defs(), shop.defs().build(online=True), instance=shop.instance)
-        assert stale(shop) == set()
-        observe(shop)
-        assert stale(shop) == set()
+        nothing_is_unsynced(shop)
     shop.save({0: 10.0, 40: 5.0, 65: 3.0})
     observe(shop)
     assert stale(shop) == {"spend", "last"}
