@@ -5,23 +5,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import polars as pl
-
 from mlforge.definition import definition_hash
 from mlforge.duration import microseconds
-from mlforge.engines.base import Computed
-from mlforge.engines.polars import compute
+from mlforge.engines.base import Computed, Engine
 from mlforge.errors import StoreError
 from mlforge.features import Feature
 from mlforge.lineage import TableSource, identity, source_of
+from mlforge.rows import Rows
 from mlforge.source import Source
 from mlforge.span import Span, touched
+from mlforge.stage import Workplace
 from mlforge.standing import Part, Wanted, differing, in_microseconds, part, standing, was_left
 from mlforge.store.base import ConflictError, Store
 from mlforge.store.record import BuildRecord
 from mlforge.store.snapshot import Snapshot
 from mlforge.sync import SyncReport
-from mlforge.verdicts import CheckResult, require
+from mlforge.verdicts import CheckResult
 
 Outcome = Literal["built", "unchanged", "skipped", "rolled back", "outdated"]
 ATTEMPTS = 5
@@ -60,7 +59,20 @@ class BuildReport:
     reason: str = ""
 
 
-def build(feature: Feature, store: Store, wanted: Wanted = ALL, *, force: bool = False) -> BuildReport:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What a build computes with.
+
+    Attributes:
+        engine: What runs the functions.
+        memory_limit: How many bytes a build may take; None: what there is.
+    """
+
+    engine: Engine
+    memory_limit: int | None = None
+
+
+def build(feature: Feature, store: Store, means: Means, wanted: Wanted = ALL, *, force: bool = False) -> BuildReport:
     """Computes a feature's history from its source and publishes it as the next version, unless nothing changed.
 
     Nothing is written unless every check with severity error passes; whoever reads sees the old version or the new
@@ -69,6 +81,7 @@ def build(feature: Feature, store: Store, wanted: Wanted = ALL, *, force: bool =
     Args:
         feature: The feature.
         store: Where its table is, and that of the feature that is its source.
+        means: What to compute with.
         wanted: Which events may be new or have changed.
         force: Computes even where neither data nor definition have changed.
 
@@ -90,33 +103,38 @@ def build(feature: Feature, store: Store, wanted: Wanted = ALL, *, force: bool =
                 if stands != "outdated":
                     return _report(feature, stands, current, began)
             chosen = part(feature, source, store, current, definition, wanted)
-            computed = compute(feature, source, chosen.events)
-            if chosen.events and current is not None and dict(computed.rows.schema) != dict(current.schema):
-                chosen = Part(reason="its columns have changed")
-                computed = compute(feature, source)
-            require(computed.checks, feature=feature.name)
-            if (
-                current is not None
-                and not chosen.events
-                and not force
-                and was_left(current, store, definition, computed)
-            ):
-                return _report(feature, "rolled back", current, began, computed)
-            # Of events that somebody has named it is not known what else is new.
-            known = (chosen.complete or wanted.look_back is not None) and source.fingerprint() == before
-            record = _record(feature, source, computed.rows, current, definition, before if known else None)
-            if not chosen.complete:
-                record = replace(record, kind="partial", look_back=in_microseconds(wanted.look_back))
-            content = _content(feature, current, computed, chosen.events, record)
-            try:
-                outcome, made = _publish(store, feature.name, current, content)
-            except ConflictError:
-                continue
+            with store.workplace(feature) as workplace:
+                computed = _compute(feature, source, chosen.events, means, workplace)
+                if chosen.events and current is not None and dict(computed.rows.schema) != dict(current.schema):
+                    chosen = Part(reason="its columns have changed")
+                    workplace.clear()
+                    computed = _compute(feature, source, None, means, workplace)
+                if (
+                    current is not None
+                    and not chosen.events
+                    and not force
+                    and was_left(current, store, definition, computed.rows)
+                ):
+                    return _report(feature, "rolled back", current, began, computed)
+                # Of events that somebody has named it is not known what else is new.
+                known = (chosen.complete or wanted.look_back is not None) and source.fingerprint() == before
+                record = _record(feature, source, computed.rows, current, definition, before if known else None)
+                if not chosen.complete:
+                    record = replace(record, kind="partial", look_back=in_microseconds(wanted.look_back))
+                content = _content(feature, current, computed, chosen.events, record)
+                try:
+                    outcome, made = _publish(store, feature.name, current, content)
+                except ConflictError:
+                    continue
             return replace(_report(feature, outcome, made, began, computed), events=chosen.events, reason=chosen.reason)
     raise StoreError(
         f"Feature {feature.name!r}: others committed to {store.table_uri(feature.name)!r} during each of {ATTEMPTS} "
         f"attempts to build it; nothing was written. Build it from one place at a time."
     )
+
+
+def _compute(feature: Feature, source: Source, events: Span | None, means: Means, workplace: Workplace) -> Computed:
+    return means.engine.compute(feature, source, events, workplace, means.memory_limit)
 
 
 def look(feature: Feature, store: Store, wanted: Wanted = ALL) -> BuildReport:
@@ -143,7 +161,7 @@ class _Content:
         record: The commit's metadata.
     """
 
-    rows: pl.DataFrame
+    rows: Rows
     months: frozenset[str] | None
     record: BuildRecord
 
@@ -158,7 +176,7 @@ def _content(
             rows, among = current.spliced(rows, touched(feature, events))
             others = sum(count for month, count in current.rows_by_month.items() if month not in among)
         months = differing(current, rows) if among is None else current.differing_months(rows, among)
-    return _Content(rows=rows, months=months, record=replace(record, rows=len(rows) + others))
+    return _Content(rows=rows, months=months, record=replace(record, rows=rows.height + others))
 
 
 def _publish(store: Store, feature_name: str, current: Snapshot | None, content: _Content) -> tuple[Outcome, Snapshot]:
@@ -177,7 +195,7 @@ def _publish(store: Store, feature_name: str, current: Snapshot | None, content:
 def _record(
     feature: Feature,
     source: Source,
-    rows: pl.DataFrame,
+    rows: Rows,
     current: Snapshot | None,
     definition: str,
     fingerprint: str | None,
@@ -192,7 +210,7 @@ def _record(
         keys=feature.keys,
         timestamp=feature.timestamp,
         max_age=None if feature.max_age is None else microseconds(feature.max_age),
-        rows=len(rows),
+        rows=rows.height,
         source=identity(source),
         source_version=source.snapshot.delta_version if isinstance(source, TableSource) else None,
     )

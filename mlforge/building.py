@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlforge.build import BuildReport, build, look
+from mlforge.build import BuildReport, Means, build, look
 from mlforge.duration import microseconds
+from mlforge.engines import Engines
 from mlforge.errors import MlforgeError, RequestError
 from mlforge.features import Feature
 from mlforge.instant import Moment, instant
+from mlforge.memory import as_bytes
 from mlforge.online.base import OnlineStore
 from mlforge.span import Span
 from mlforge.standing import Wanted
@@ -39,6 +41,7 @@ class BuildRequest:
     full: bool = False
     allow_breaking: bool = False
     dry_run: bool = False
+    memory_limit: str | None = None
 
     def __post_init__(self) -> None:
         about_online = {
@@ -78,6 +81,7 @@ def builds(
     request: BuildRequest,
     store: Store,
     online_store: OnlineStore | None,
+    engines: Engines,
     as_of: dt.datetime | None,
 ) -> Iterator[BuildReport]:
     """Builds features as they are asked for, and those of an online build syncs.
@@ -87,12 +91,14 @@ def builds(
         request: What to do.
         store: Where the tables are.
         online_store: Where to go online; None: nowhere.
+        engines: What runs the functions.
         as_of: The instant whose values go online; None: now, or that of what is online.
 
     Raises:
         RequestError: At once, where the request cannot be right.
     """
     wanted = request.wanted
+    limit = None if request.memory_limit is None else as_bytes(request.memory_limit)
     asked = SyncRequest(
         feature_name="",
         as_of=as_of if request.as_of is None else instant(request.as_of),
@@ -107,7 +113,11 @@ def builds(
     def one_by_one() -> Iterator[BuildReport]:
         for feature in features:
             began = time.perf_counter()
-            report = look(feature, store, wanted) if asked.dry_run else build(feature, store, wanted, force=asked.force)
+            if asked.dry_run:
+                report = look(feature, store, wanted)
+            else:
+                means = Means(engine=engines.of(feature), memory_limit=limit)
+                report = build(feature, store, means, wanted, force=asked.force)
             if online_store is not None:
                 named = dataclasses.replace(asked, feature_name=feature.name)
                 synced = _sync(named, report.version, store, online_store)

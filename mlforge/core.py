@@ -3,6 +3,7 @@
 import datetime as dt
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -14,12 +15,14 @@ from mlforge.build import BuildReport
 from mlforge.building import BuildRequest, builds
 from mlforge.describe import describe
 from mlforge.diff import Diff, diff
+from mlforge.engines import Engine, Engines
 from mlforge.errors import DefinitionError, RequestError
 from mlforge.explain import Explanation, explain
-from mlforge.features import Feature
+from mlforge.features import EngineName, Feature
 from mlforge.freshness import Freshness, freshness
 from mlforge.inspection import Inspection, inspect
 from mlforge.instant import Moment, instant
+from mlforge.memory import as_bytes
 from mlforge.online.base import OnlineStore
 from mlforge.project import Project
 from mlforge.references import FeatureRef, FeatureSelection, FeatureSet, Schema
@@ -45,9 +48,13 @@ class Definitions:
         store: Where history is kept; `LocalStore("feature_store")` by default.
         online_store: Where current values are served from; without one there are offline features only.
         as_of: What "now" means wherever no instant is given, to replay history; None: the clock.
+        engine: What runs the functions of features that name no engine of their own: `"polars"`, `"duckdb"`,
+            `"spark"`, or an engine with settings such as `mlforge.engines.SparkEngine(session)`.
+        memory_limit: How much memory a build may take, as in `"2GB"`; None: what there is.
 
     Raises:
-        DefinitionError: Something in `features` is no feature, or a store is none.
+        DefinitionError: Something in `features` is no feature, a store or the engine is none, or the limit is less than
+            a build needs.
         RequestError: `as_of` is no instant.
     """
 
@@ -59,11 +66,17 @@ class Definitions:
         store: Store | None = None,
         online_store: OnlineStore | None = None,
         as_of: Moment | None = None,
+        engine: Engine | EngineName = "polars",
+        memory_limit: str | None = None,
     ) -> None:
         self.name = name if name is not None else Path.cwd().name
         self.store = store if store is not None else LocalStore("feature_store")
         self.online_store = online_store
         self.as_of = None if as_of is None else instant(as_of)
+        self.engines = Engines(engine)
+        self.memory_limit = memory_limit
+        if memory_limit is not None:
+            as_bytes(memory_limit)
         self._project = Project(features, sys._getframe(1).f_globals)
         if not isinstance(self.store, Store):
             raise DefinitionError(f"store is {store!r}: write a store, as in LocalStore('feature_store').")
@@ -101,6 +114,7 @@ class Definitions:
         full: bool = False,
         allow_breaking: bool = False,
         dry_run: bool = False,
+        memory_limit: str | None = None,
     ) -> list[BuildReport]:
         """Builds features offline and, if asked to, makes the online store hold the values that hold now.
 
@@ -131,6 +145,10 @@ class Definitions:
             allow_breaking: Goes online although columns that are there went away or have other types (another MAJOR
                 version).
             dry_run: Builds and writes nothing: the reports say what a sync of the version that is built would do.
+            memory_limit: How much memory the process may take, as in `"2GB"` (powers of ten; at least 1 GB); the
+                project's by default. What does not fit goes to disk, beside the tables, and entities are computed some
+                at a time: the result is the same. The events of any one entity have to fit, and what a function holds
+                that does not stream (a `DataFrame`, a join, a sort) is not counted.
 
         Returns:
             One report a feature.
@@ -153,6 +171,7 @@ class Definitions:
             full=full,
             allow_breaking=allow_breaking,
             dry_run=dry_run,
+            memory_limit=memory_limit,
         )
         return list(self.building(features, request))
 
@@ -169,7 +188,9 @@ class Definitions:
                 f"{self.name!r} has no features to build: write @mlf.feature at the top level of the module that makes "
                 f"the Definitions, or give it features=[...]."
             )
-        return builds(chosen, request, self.store, online_store, self.as_of)
+        if request.memory_limit is None:
+            request = replace(request, memory_limit=self.memory_limit)
+        return builds(chosen, request, self.store, online_store, self.engines, self.as_of)
 
     @overload
     def get_training_data(
@@ -284,7 +305,7 @@ class Definitions:
             RequestError: A name is unknown.
             DefinitionError: A feature reads one that the project does not have, or they read each other.
         """
-        return [validate(feature) for feature in self.in_order(features)]
+        return [validate(feature, self.engines) for feature in self.in_order(features)]
 
     def verify(
         self,
@@ -351,7 +372,7 @@ class Definitions:
             StoreError: The offline store cannot be read.
         """
         moment = self.now() if at is None else instant(at)
-        return explain(self.feature(feature), entity_keys, self.store, self.online_store, at=moment)
+        return explain(self.feature(feature), entity_keys, self.store, self.online_store, self.engines, at=moment)
 
     def inspect(self, feature: str, *, at: Moment | None = None, version: str | None = None) -> Inspection:
         """What there is to know about a feature: its definition, its table, what is online, what its values are like.

@@ -6,7 +6,8 @@ from datetime import datetime
 import polars as pl
 
 from mlforge.online.codec import encode_expr
-from mlforge.store.snapshot import Snapshot, row_hash
+from mlforge.rows import row_hash
+from mlforge.store.snapshot import Snapshot
 
 # Above this part of all rows, looking for the entities that may differ costs more than comparing all.
 FEW = 0.25

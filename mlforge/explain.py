@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 
 from mlforge.definition import definition_hash
-from mlforge.engines.base import times
-from mlforge.engines.polars import load
+from mlforge.engines import Engines
+from mlforge.engines.shape import times
 from mlforge.errors import DataError, MlforgeError, RequestError
 from mlforge.features import Feature
 from mlforge.lineage import source_of
@@ -84,6 +84,7 @@ def explain(
     entity_keys: Mapping[str, Any],
     store: Store,
     online_store: OnlineStore | None,
+    engines: Engines,
     *,
     at: datetime,
 ) -> Explanation:
@@ -96,6 +97,7 @@ def explain(
         entity_keys: The keys of the entity; they match by their text, so that 123 and "123" are the same.
         store: Where its table is, and that of the feature that is its source.
         online_store: Where its values are served from, if anywhere.
+        engines: What runs its function.
         at: The instant, UTC-aware.
 
     Raises:
@@ -108,7 +110,7 @@ def explain(
     entity = {name: key_text(entity_keys[name]) for name in feature.keys}
     snapshot = store.open(feature.name)
     stored = Stored() if snapshot is None else _stored(snapshot, entity, at)
-    loaded = load(feature, source_of(feature, store), checked=False).events
+    loaded = engines.of(feature).load(feature, source_of(feature, store), checked=False).events
     rows = loaded.filter(_is(entity, loaded.schema))
     recomputed = recompute(feature, rows, at)
     differing = [] if snapshot is None else _differing(stored.values, recomputed.values)

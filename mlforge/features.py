@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 import polars as pl
 
@@ -19,7 +19,9 @@ from mlforge.source import Source, as_source
 P = ParamSpec("P")
 R = TypeVar("R")
 Frame = pl.LazyFrame | pl.DataFrame
-Transform = Callable[[pl.LazyFrame], Frame]
+# Of another engine than Polars it gets and gives what that engine works on.
+Transform = Callable[[Any], Any]
+EngineName = Literal["polars", "duckdb", "spark"]
 # Columns of mlforge's own in the stored tables begin like this.
 RESERVED = "mlforge_"
 
@@ -30,7 +32,7 @@ class Feature:
 
     Attributes:
         name: The name of the feature, which is the function's.
-        function: Gets the source as a `LazyFrame`, returns a `LazyFrame` or `DataFrame`.
+        function: Gets the source as a `LazyFrame`, returns a `LazyFrame` or `DataFrame`; of DuckDB a relation each.
         keys: The columns that name an entity.
         source: Where the data comes from: another feature's history, or a source.
         timestamp: The column of the event times; None for a snapshot feature.
@@ -42,6 +44,7 @@ class Feature:
         description: For people; the function's docstring by default.
         tags: For people, to search by.
         owners: For people, to ask.
+        engine: What runs the function; None: the project's engine.
     """
 
     name: str
@@ -57,10 +60,14 @@ class Feature:
     description: str = field(default="", repr=False)
     tags: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
+    engine: EngineName | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", self.name, re.ASCII):
             raise self._error("a name is letters, digits and underscores, and begins with a letter")
+        if self.engine not in (None, *get_args(EngineName)):
+            known = ", ".join(map(repr, get_args(EngineName)))
+            raise self._error(f"{self.engine!r} is no engine: write one of {known}")
         if not self.keys or len(set(self.keys)) < len(self.keys):
             raise self._error(f"keys names one or more different columns, not {list(self.keys)}")
         for column in [*self.index, *([] if self.available_at is None else [self.available_at])]:
@@ -101,7 +108,7 @@ class Feature:
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise self._error(f"the column {twice[0]!r} would be there twice")
 
-    def __call__(self, df: pl.LazyFrame) -> Frame:
+    def __call__(self, df: Any) -> Any:
         """What the function makes of a frame, as it is."""
         return self.function(df)
 
@@ -153,6 +160,7 @@ def feature(
     tags: Sequence[str] = (),
     owners: Sequence[str] = (),
     name: str | None = None,
+    engine: EngineName | None = None,
 ) -> Callable[[Transform], Feature]:
     """Makes a function over a Polars frame a feature.
 
@@ -176,6 +184,8 @@ def feature(
         tags: For people, to search by.
         owners: For people, to ask.
         name: The name of the function by default.
+        engine: `"polars"`, `"duckdb"` (the function gets and returns a DuckDB relation, or returns SQL), or `"spark"`
+            (many machines run the function, each on the rows of some entities); the project's engine by default.
 
     Raises:
         DefinitionError: Something here cannot work; the message names the feature and says what.
@@ -206,6 +216,7 @@ def feature(
             description=(function.__doc__ or "").strip() if description is None else description,
             tags=tuple(tags),
             owners=tuple(owners),
+            engine=engine,
         )
 
     return decorate

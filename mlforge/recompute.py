@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from mlforge.duration import microseconds, origin
-from mlforge.engines.base import times
+from mlforge.engines.shape import times
 from mlforge.errors import DataError
 from mlforge.features import Feature
 from mlforge.instant import EPOCH

@@ -13,7 +13,7 @@ from mlforge.instant import EPOCH, INSTANT
 from mlforge.windows import Grid
 
 _MICROSECOND = dt.timedelta(microseconds=1)
-# No event is outside of these: `engines.base.require_years`.
+# No event is outside of these: `engines.shape.require_years`.
 _FIRST, _LAST = dt.datetime(1900, 1, 1, tzinfo=dt.UTC), dt.datetime(2201, 1, 1, tzinfo=dt.UTC)
 # What Polars can say in nanoseconds.
 _FIRST_NS, _LAST_NS = dt.datetime(1678, 1, 1, tzinfo=dt.UTC), dt.datetime(2262, 1, 1, tzinfo=dt.UTC)

@@ -4,16 +4,14 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Literal
 
-import polars as pl
-
-from mlforge.engines.base import Computed
 from mlforge.errors import StoreError
 from mlforge.features import Feature
 from mlforge.lineage import TableSource, identity
+from mlforge.months import month_span
+from mlforge.rows import Rows
 from mlforge.source import Source
 from mlforge.span import Span, last_event
 from mlforge.store.base import Store
-from mlforge.store.months import month_span
 from mlforge.store.record import BuildRecord
 from mlforge.store.snapshot import Snapshot
 
@@ -73,15 +71,15 @@ def standing(current: Snapshot, store: Store, definition: str, fingerprint: str 
     return "outdated"
 
 
-def was_left(current: Snapshot, store: Store, definition: str, computed: Computed) -> bool:
+def was_left(current: Snapshot, store: Store, definition: str, rows: Rows) -> bool:
     """Whether exactly these rows were rolled back, as it shows where the source has no fingerprint that says so."""
     left = _left(current, store)
     if left is None or left.record.definition_hash != definition:
         return False
-    return differing(left, computed.rows) == frozenset()
+    return differing(left, rows) == frozenset()
 
 
-def differing(stored: Snapshot, rows: pl.DataFrame) -> frozenset[str] | None:
+def differing(stored: Snapshot, rows: Rows) -> frozenset[str] | None:
     """The months in which other rows are stored; None: all of them, also where what is stored is damaged."""
     try:
         return stored.differing_months(rows)

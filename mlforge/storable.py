@@ -54,7 +54,7 @@ def storable(frame: pl.DataFrame, *, feature: str) -> pl.DataFrame:
                     f"unit seconds, milliseconds or microseconds?"
                 )
     expressions = [
-        _expression(pl.col(name), dtype, f"Feature {feature!r}: column {name!r}").alias(name)
+        expression(pl.col(name), dtype, f"Feature {feature!r}: column {name!r}").alias(name)
         for name, dtype in frame.schema.items()
     ]
     try:
@@ -80,7 +80,17 @@ def _require_names(schema: Mapping[str, pl.DataType], what: str) -> None:
             _require_names({field.name: instance(field.dtype) for field in inner.fields}, f"{what}: {name!r}")
 
 
-def _expression(column: pl.Expr, dtype: pl.DataType, what: str) -> pl.Expr:
+def expression(column: pl.Expr, dtype: pl.DataType, what: str) -> pl.Expr:
+    """A column in the form in which the stores hold it.
+
+    Args:
+        column: The column.
+        dtype: Its dtype.
+        what: What it is called in an error.
+
+    Raises:
+        DataError: No store can hold it.
+    """
     if dtype in (pl.String, pl.Boolean, pl.Int64, pl.Date) or isinstance(dtype, pl.Decimal):
         return column
     if dtype in (pl.Float32, pl.Float64):
@@ -92,11 +102,11 @@ def _expression(column: pl.Expr, dtype: pl.DataType, what: str) -> pl.Expr:
     if isinstance(dtype, pl.Datetime):
         return utc(column, dtype)
     if isinstance(dtype, pl.List):
-        return column.list.eval(_expression(pl.element(), instance(dtype.inner), what))
+        return column.list.eval(expression(pl.element(), instance(dtype.inner), what))
     if isinstance(dtype, pl.Array):
-        return _expression(column.arr.to_list(), pl.List(instance(dtype.inner)), what)
+        return expression(column.arr.to_list(), pl.List(instance(dtype.inner)), what)
     if isinstance(dtype, pl.Struct) and dtype.fields:
-        fields = [_expression(column.struct.field(f.name), instance(f.dtype), what).alias(f.name) for f in dtype.fields]
+        fields = [expression(column.struct.field(f.name), instance(f.dtype), what).alias(f.name) for f in dtype.fields]
         return pl.when(column.is_not_null()).then(pl.struct(fields))
     cast = next((text for refused, text in _CASTS.items() if dtype == refused), "cast(pl.String)")
     raise DataError(f"{what} is {dtype}, which no store can hold: use .{cast} in the function.")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from mlforge.engines.polars import compute, history, load
+from mlforge.engines import Engines
+from mlforge.engines.history import history
 from mlforge.errors import MlforgeError, one_line
 from mlforge.features import Feature
 from mlforge.modules import origin
@@ -40,7 +41,7 @@ class ValidationReport:
         return not self.problem and all(check.passed or check.severity == "warn" for check in self.checks)
 
 
-def validate(feature: Feature) -> ValidationReport:
+def validate(feature: Feature, engines: Engines) -> ValidationReport:
     """Runs a feature's function over its source and its checks over the result; asks no store, computes no windows.
 
     What else a build would refuse (a missing file, columns and dtypes that do not fit, two rows for one entity of a
@@ -48,7 +49,7 @@ def validate(feature: Feature) -> ValidationReport:
     """
     began = time.perf_counter()
     try:
-        loaded = load(feature, _source(feature))
+        loaded = engines.of(feature).load(feature, _source(feature, engines))
         # Windows tell from no rows at all whether the dtypes fit.
         history(feature, loaded.events.clear() if feature.timestamp else loaded.events)
     except MlforgeError as error:
@@ -73,15 +74,17 @@ def _cannot_be_run(feature: Feature, problem: str, began: float) -> ValidationRe
 class _Fresh(Source):
     """The rows of a feature that another one reads, computed anew: whether it is built makes no difference."""
 
-    def __init__(self, feature: Feature) -> None:
+    def __init__(self, feature: Feature, engines: Engines) -> None:
         self._feature = feature
+        self._engines = engines
 
     def __repr__(self) -> str:
         return f"feature {self._feature.name!r}"
 
     def scan(self) -> pl.LazyFrame:
-        return compute(self._feature, _source(self._feature)).rows.lazy()
+        engine, source = self._engines.of(self._feature), _source(self._feature, self._engines)
+        return history(self._feature, engine.load(self._feature, source, checked=False).events).lazy()
 
 
-def _source(feature: Feature) -> Source:
-    return _Fresh(feature.source) if isinstance(feature.source, Feature) else feature.source
+def _source(feature: Feature, engines: Engines) -> Source:
+    return _Fresh(feature.source, engines) if isinstance(feature.source, Feature) else feature.source

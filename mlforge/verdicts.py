@@ -48,6 +48,21 @@ def run(checks: Mapping[str, Check], frame: pl.DataFrame, *, feature: str) -> li
     return [_verdict(name, check, frame, feature) for name, check in checks.items()]
 
 
+def run_lazily(checks: Mapping[str, Check], rows: pl.LazyFrame, *, order: str, feature: str) -> list[CheckResult]:
+    """As `run`, without holding the rows in memory; only what all rows decide together is held with its columns.
+
+    Args:
+        checks: By name.
+        rows: In any order.
+        order: The column that numbers them, from 0; there are rows without it only where there are no checks.
+        feature: The feature's name.
+
+    Raises:
+        DataError: As for `run`.
+    """
+    return [_lazy_verdict(name, check, rows, order, feature) for name, check in checks.items()]
+
+
 def require(results: Sequence[CheckResult], *, feature: str) -> None:
     """Raises CheckFailedError, with the counts and an example, if a check of severity error failed."""
     lost = [result for result in results if result.severity == "error" and not result.passed]
@@ -76,20 +91,47 @@ def _shown(value: Any) -> str:
 
 
 def _verdict(name: str, check: Check, frame: pl.DataFrame, feature: str) -> CheckResult:
+    holds = _holds(name, check, frame, feature)
+    # An aggregate such as pl.col("amount").mean() > 0 is one verdict on all rows.
+    failing = frame.filter(~holds) if len(holds) == len(frame) else frame.clear() if holds[0] is not False else frame
+    return _result(name, check, len(frame), len(failing), failing.head(EXAMPLES))
+
+
+def _lazy_verdict(name: str, check: Check, rows: pl.LazyFrame, order: str, feature: str) -> CheckResult:
+    count = rows.select(pl.len())
+    if check.expression.meta.is_row_separable():
+        # Of no rows, so that it is known what it gives.
+        _holds(name, check, rows.drop(order).limit(0).collect(), feature)
+        failing = rows.filter(~check.expression)
+    else:
+        held = rows.select(*columns_of(check), order).sort(order).collect(engine="streaming")
+        holds = _holds(name, check, held.drop(order), feature)
+        if len(holds) == len(held):
+            failing = rows.join(held.lazy().filter(~holds).select(order), on=order, how="semi")
+        else:
+            failing = rows if holds[0] is False else rows.limit(0)
+    first = failing.bottom_k(EXAMPLES, by=order).sort(order).drop(order)
+    total, failed, examples = pl.collect_all([count, failing.select(pl.len()), first], engine="streaming")
+    return _result(name, check, total.item(), failed.item(), examples)
+
+
+def _holds(name: str, check: Check, frame: pl.DataFrame, feature: str) -> pl.Series:
     try:
         holds = frame.select(check.expression.alias("holds"))["holds"]
     except pl.exceptions.PolarsError as error:
         raise DataError(f"Check {name!r} of feature {feature!r} cannot be evaluated: {one_line(error)}") from error
     if holds.dtype != pl.Boolean or len(holds) not in (1, len(frame)):
         raise DataError(f"Check {name!r} of feature {feature!r} gives {holds.dtype}, not a Boolean for each row.")
-    # An aggregate such as pl.col("amount").mean() > 0 is one verdict on all rows.
-    failing = frame.filter(~holds) if len(holds) == len(frame) else frame.clear() if holds[0] is not False else frame
-    named = [column for column in columns_of(check) if column in frame.columns]
+    return holds
+
+
+def _result(name: str, check: Check, rows: int, failed: int, failing: pl.DataFrame) -> CheckResult:
+    named = [column for column in columns_of(check) if column in failing.columns]
     return CheckResult(
         name=name,
         severity=check.severity,
-        rows=len(frame),
-        failed=len(failing),
+        rows=rows,
+        failed=failed,
         # What the check is about comes first.
-        examples=[{**{column: row[column] for column in named}, **row} for row in failing.head(EXAMPLES).to_dicts()],
+        examples=[{**{column: row[column] for column in named}, **row} for row in failing.to_dicts()],
     )

@@ -56,7 +56,7 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Result]:
         if spec.key not in context.selected_asset_keys:
-            found = validate(feature)
+            found = validate(feature, defs.engines)
             yield from verdicts(context, found.checks)
             if found.problem:
                 raise dg.Failure(f"Feature {feature.name!r}: {found.problem}")

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mlforge as mlf
+from computing import rows_of
 from mlforge import Definitions, RequestError
 from mlforge.build import BuildReport
-from mlforge.engines.polars import compute
 from mlforge.span import Span, touched
 from mlforge.store import LocalStore
 
@@ -151,8 +151,8 @@ def test_a_part_of_the_events_gives_the_rows_of_the_whole_from_no_more_than_it_n
         return df
 
     part = Span(start=START + start * DAY, end=None if length is None else START + (start + length) * DAY)
-    whole = compute(spend, source).rows
-    assert compute(spend, source, part).rows.equals(whole.filter(touched(spend, part).holds("ts")))
+    whole = rows_of(spend, source)
+    assert rows_of(spend, source, part).equals(whole.filter(touched(spend, part).holds("ts")))
 
 
 @pytest.mark.parametrize(
@@ -176,10 +176,10 @@ def test_times_of_every_kind_are_cut_where_they_are(dtype: pl.DataType, windows:
     source.frame = source.frame.with_columns(pl.col("ts").cast(dtype)).unique(["user", "ts"], keep="last")
     metrics = [mlf.Rolling(windows=windows, aggregations={"amount": ["sum"]})] if windows else []
     spend = mlf.feature(keys=["user"], source=source, timestamp="ts", metrics=metrics, name="spend")(lambda df: df)
-    whole = compute(spend, source).rows
+    whole = rows_of(spend, source)
     for start, end in itertools.combinations([-1.0, 0.0, 1.0, 1.25, 1.5, 1.5000000005, 2.0, 7.0, 8.0], 2):
         part = Span(start=START + start * DAY, end=START + end * DAY)
-        assert compute(spend, source, part).rows.equals(whole.filter(touched(spend, part).holds("ts"))), (start, end)
+        assert rows_of(spend, source, part).equals(whole.filter(touched(spend, part).holds("ts"))), (start, end)
 
 
 @settings(max_examples=20, deadline=None)
@@ -241,7 +241,7 @@ def test_only_the_months_that_a_part_can_change_are_written(project: Project) ->
 def test_no_more_of_the_source_is_read_than_a_part_needs(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.build()
     read: list[pl.DataFrame] = []
-    from mlforge.engines import polars as engine
+    from mlforge.engines import base as engine
 
     whole = engine.history
     monkeypatch.setattr(engine, "history", lambda feature, events: (read.append(events), whole(feature, events))[1])

@@ -62,17 +62,24 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str], dict[str, Any]]] = [
         {
             **dict.fromkeys(("keys", "source"), NOTHING),
             **dict.fromkeys(("timestamp", "interval", "checks", "description", "name"), None),
-            **dict.fromkeys(("max_age", "available_at"), None),
+            **dict.fromkeys(("max_age", "available_at", "engine"), None),
             **dict.fromkeys(("metrics", "tags", "owners"), ()),
         },
     ),
     (mlforge.Rolling, [], {"windows": NOTHING, "aggregations": NOTHING}),
-    (Definitions, ["name"], {"name": None, "features": None, "store": None, "online_store": None, "as_of": None}),
+    (
+        Definitions,
+        ["name"],
+        {
+            **dict.fromkeys(("name", "features", "store", "online_store", "as_of", "memory_limit"), None),
+            "engine": "polars",
+        },
+    ),
     (
         Definitions.build,
         ["features"],
         {
-            **dict.fromkeys(("features", "as_of", "start", "end", "look_back"), None),
+            **dict.fromkeys(("features", "as_of", "start", "end", "look_back", "memory_limit"), None),
             **dict.fromkeys(("online", "incremental", "force", "full", "allow_breaking", "dry_run"), False),
         },
     ),

@@ -13,7 +13,7 @@ import pytest
 from deltalake import write_deltalake
 
 import mlforge as mlf
-from mlforge.engines.polars import compute
+from computing import rows_of
 from mlforge.errors import DataError
 from mlforge.source import FileSource
 from mlforge.store import LocalStore
@@ -287,5 +287,5 @@ def test_a_secret_is_hidden_where_a_line_is_cut_off_in_it(length: int) -> None:
         raise OSError("e" * length + url + " and more")
 
     with pytest.raises(DataError) as raised:
-        compute(user, FileSource(url))
+        rows_of(user, FileSource(url))
     assert "S3" not in str(raised.value)

@@ -1,149 +1,184 @@
-"""What every engine does with what a feature's function returned: check its shape, its events, its keys."""
+"""What an engine is: it runs a feature's function; what follows from the result is the same code for all."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 
-from mlforge.checks import columns_of
-from mlforge.duration import MICROSECONDS
-from mlforge.errors import DataError, DefinitionError
-from mlforge.features import RESERVED, Feature
-from mlforge.instant import EPOCH
+from mlforge import verdicts
+from mlforge.engines import shape
+from mlforge.engines.history import history, settled
+from mlforge.engines.shards import Spilled
+from mlforge.errors import DataError, one_line
+from mlforge.features import EngineName, Feature, Frame
+from mlforge.rows import Rows, RowsInMemory
+from mlforge.source import Source, hidden
+from mlforge.span import Span, needed, touched
+from mlforge.stage import RowsInFiles, Stage, Workplace
 from mlforge.verdicts import CheckResult
-
-# Event times outside are nearly always seconds taken for milliseconds, or the like.
-FIRST_YEAR, LAST_YEAR = 1900, 2200
-# Days from 1970 that are beyond every year that is allowed, and that 64 bits can still count in microseconds.
-FAR = 10**7
-KEY_DTYPES = (pl.String, pl.Int64, pl.Boolean, pl.Date, pl.Datetime)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Computed:
-    """A feature's whole history, and what was found on the way.
+class Loaded:
+    """What a feature's function returned, checked.
 
     Attributes:
-        rows: Keys, timestamp (not for a snapshot) and feature columns in storable dtypes, sorted by keys and
-            timestamp, which together are unique.
+        events: One row an event, or an entity: keys and timestamp without nulls, columns in storable dtypes.
         left_out: How many rows had no key or no timestamp.
-        checks: The verdicts; whether they allow publishing is the caller's to ask.
+        checks: The verdicts.
     """
 
-    rows: pl.DataFrame
+    events: pl.DataFrame
     left_out: int
     checks: Sequence[CheckResult]
 
 
-def require_columns(feature: Feature, schema: pl.Schema) -> None:
-    """Refuses a result whose columns are not those that the definition names.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """A feature's history, or the part that some events can change, and what was found on the way.
 
-    Raises:
-        DefinitionError: A key, the timestamp or an aggregated column is missing, there is no feature column, a
-            windowed feature returns a column that has no value and that no check names, or a name is reserved.
+    Attributes:
+        rows: Keys, timestamp (not for a snapshot) and feature columns in storable dtypes.
+        left_out: How many rows had no key or no timestamp.
+        checks: The verdicts, none of which keeps the rows from being published.
     """
-    returned = f"the function returns {', '.join(map(repr, schema)) or 'no column'}"
-    aggregated = list(dict.fromkeys(output.column for output in feature.outputs))
-    roles = {
-        "key column": feature.keys,
-        "timestamp": [] if feature.timestamp is None else [feature.timestamp],
-        "time of availability": [] if feature.available_at is None else [feature.available_at],
-        "aggregated column": aggregated,
-    }
-    for role, names in roles.items():
-        for name in names:
-            if name not in schema:
-                raise DefinitionError(f"Feature {feature.name!r}: the {role} {name!r} is missing; {returned}.")
-    rest = [name for name in schema if name not in {*feature.keys, feature.timestamp, feature.available_at}]
-    checked = {column for check in feature.checks.values() for column in columns_of(check)}
-    if loose := [name for name in sorted(only_checked(feature, schema)) if name not in checked]:
-        raise DefinitionError(
-            f"Feature {feature.name!r}: column {loose[0]!r} is not aggregated, so it has no value at an instant: "
-            f"aggregate it (for instance with 'last'), name it in a check, or leave it out of what the function gives."
-        )
-    if not feature.metrics and not rest:
-        raise DefinitionError(f"Feature {feature.name!r}: there is no feature column; {returned}.")
-    if reserved := [name for name in schema if name.startswith(RESERVED)]:
-        raise DefinitionError(f"Feature {feature.name!r}: {reserved[0]!r}: names with {RESERVED!r} are reserved.")
+
+    rows: Rows
+    left_out: int
+    checks: Sequence[CheckResult]
 
 
-def only_checked(feature: Feature, schema: pl.Schema) -> list[str]:
-    """The columns that a windowed feature returns for its checks alone: they have no value at an instant."""
-    if not feature.metrics:
-        return []
-    aggregated = [output.column for output in feature.outputs]
-    return [name for name in schema if name not in {*feature.keys, *times(feature), *aggregated}]
+class Engine(ABC):
+    """Runs the functions of features; by default on this machine.
 
-
-def require_dtypes(feature: Feature, schema: pl.Schema) -> None:
-    """Refuses keys that cannot name an entity and a timestamp that is none.
-
-    Raises:
-        DataError: The message names the column, its dtype and the cast.
+    Attributes:
+        name: What features call it.
     """
-    for key in feature.keys:
-        if schema[key] not in KEY_DTYPES:
-            raise DataError(
-                f"Feature {feature.name!r}: the key column {key!r} is {schema[key]}: a key is a string, an integer, a "
-                f"Boolean, a date or a datetime, so cast it in the function, as in .cast(pl.Int64)."
-            )
-    for time in times(feature):
-        if schema[time] not in (pl.Datetime, pl.Date):
-            raise DataError(
-                f"Feature {feature.name!r}: the timestamp {time!r} is {schema[time]}, not a datetime or date: convert "
-                f"it in the function, as in .str.to_datetime() or pl.from_epoch(...)."
-            )
+
+    name: EngineName
+
+    @abstractmethod
+    def run(self, feature: Feature, source: Source, span: Span | None = None, scratch: Path | None = None) -> Frame:
+        """What a feature's function returns.
+
+        Args:
+            feature: The feature.
+            source: What it reads.
+            span: Only rows in it are asked for; None: all. Others may be among them where dtypes are no instants.
+            scratch: A folder for what need not fit into memory. None: it fits.
+
+        Raises:
+            DefinitionError: It returns something else than it should.
+            DataError: The source cannot be read. What the function itself raises passes through, with a note.
+        """
+
+    def load(self, feature: Feature, source: Source, part: Span | None = None, *, checked: bool = True) -> Loaded:
+        """Runs a feature's function over its source and its checks over the result.
+
+        Args:
+            feature: The feature.
+            source: What it reads.
+            part: Only these events are checked, and no more of the source is read than what they can change needs;
+                None: all.
+            checked: Whether checks are run.
+
+        Raises:
+            DefinitionError: The result is no frame or does not have the columns that the definition names.
+            DataError: The source is missing, or, without a part, empty, or the data is not what the definition says.
+        """
+        frame = self.run(feature, source, None if part is None else needed(feature, part))
+        if isinstance(frame, pl.LazyFrame):
+            with reading(feature, source):
+                frame = frame.collect(engine="streaming")
+        shape.require_columns(feature, frame.schema)
+        asked = frame if part is None else shape.within(frame, feature, part)
+        results = verdicts.run(feature.checks, asked, feature=feature.name) if checked else []
+        events, left_out = settled(feature, frame)
+        if part is None:
+            shape.require_events(feature, source, len(frame), len(events))
+        return Loaded(events=events, left_out=left_out, checks=results)
+
+    def compute(
+        self, feature: Feature, source: Source, part: Span | None, workplace: Workplace, memory_limit: int | None = None
+    ) -> Computed:
+        """Runs a feature's function over its source, its checks over the result, and its windows over the events.
+
+        Args:
+            feature: The feature.
+            source: What it reads.
+            part: Only the rows that can change where these events do are computed, from no more of the source than
+                that needs; only these events are checked. None: all.
+            workplace: Where rows go that do not fit into memory.
+            memory_limit: How many bytes may be taken; None: what there is.
+
+        Raises:
+            DefinitionError: As for `load`.
+            DataError: As for `load`.
+            CheckFailedError: A check of severity error failed.
+        """
+        if memory_limit is not None:
+            frame = self.run(feature, source, None if part is None else needed(feature, part), workplace.scratch)
+            with reading(feature, source):
+                spilled = Spilled(feature, frame.lazy(), workplace.scratch)
+                return _in_shards(spilled, feature, source, part, workplace.local, memory_limit)
+        loaded = self.load(feature, source, part)
+        verdicts.require(loaded.checks, feature=feature.name)
+        rows = _history(feature, loaded.events, part)
+        return Computed(rows=RowsInMemory(rows, feature.timestamp), left_out=loaded.left_out, checks=loaded.checks)
 
 
-def times(feature: Feature) -> list[str]:
-    """The columns that hold instants: the timestamp, and when an event is known, where these are there."""
-    return [name for name in (feature.timestamp, feature.available_at) if name is not None]
+def _history(feature: Feature, events: pl.DataFrame, part: Span | None) -> pl.DataFrame:
+    """The rows that follow from events; of a part those that it can change."""
+    rows = history(feature, events)
+    if part is None or feature.timestamp is None:
+        return rows
+    return rows.filter(touched(feature, part).holds(feature.timestamp))
 
 
-def require_years(feature: Feature, events: pl.DataFrame) -> None:
-    """Refuses events that cannot be meant.
-
-    Raises:
-        DataError: Some are before 1900 or after 2200; the message shows three.
-    """
-    for column in times(feature):
-        # As integers: Polars has no year for instants far out, and panics when asked to write them.
-        found = events[column]
-        if found.dtype == pl.Date:
-            found = found.cast(pl.Int32).cast(pl.Int64).clip(-FAR, FAR) * MICROSECONDS["d"]
-        found = found.to_physical()
-        first, end = (_since_epoch(datetime(year, 1, 1, tzinfo=UTC)) for year in (FIRST_YEAR, LAST_YEAR + 1))
-        strange = found.filter(~found.is_between(first, end, closed="left"))
-        if len(strange):
-            some = ", ".join(map(_shown, strange.head(3)))
-            raise DataError(
-                f"Feature {feature.name!r}: {len(strange)} events are not between the years {FIRST_YEAR} and "
-                f"{LAST_YEAR} ({some}): is the unit of {column!r} seconds, milliseconds or microseconds?"
-            )
+def _in_shards(
+    spilled: Spilled, feature: Feature, source: Source, part: Span | None, stage: Stage, memory_limit: int
+) -> Computed:
+    checks = spilled.audit(part)
+    verdicts.require(checks, feature=feature.name)
+    events = 0
+    schema: Mapping[str, pl.DataType] = {}
+    for frame in spilled.frames(memory_limit):
+        present, _ = settled(feature, frame)
+        events += len(present)
+        rows = _history(feature, present, part)
+        schema = rows.schema
+        stage.write(rows)
+    if part is None:
+        shape.require_events(feature, source, spilled.height, events)
+    return Computed(rows=RowsInFiles(stage, schema), left_out=spilled.height - events, checks=checks)
 
 
-def require_unique_keys(feature: Feature, rows: pl.DataFrame) -> None:
-    """Refuses two rows for one entity of a snapshot feature.
-
-    Raises:
-        DataError: The message shows three of the entities.
-    """
-    twice = rows.group_by(feature.keys, maintain_order=True).len().filter(pl.col("len") > 1)
-    if len(twice):
-        some = ", ".join(str(entity) for entity in twice.head(3).drop("len").to_dicts())
-        raise DataError(
-            f"Feature {feature.name!r} has no timestamp, so one row an entity, but {len(twice)} entities have more "
-            f"({some}): aggregate or filter in the function, or name the timestamp."
-        )
-
-
-def _since_epoch(moment: datetime) -> int:
-    return (moment - EPOCH) // timedelta(microseconds=1)
-
-
-def _shown(microseconds: int) -> str:
+@contextmanager
+def running(feature: Feature, source: Source) -> Generator[None]:
+    """What a function raises passes through, with the feature's name in a note, unless it shows what is hidden."""
     try:
-        return f"{EPOCH + timedelta(microseconds=microseconds):%Y-%m-%d %H:%M:%S}"
-    except OverflowError:
-        return f"{microseconds} microseconds since 1970"
+        yield
+    except BaseException as error:
+        if isinstance(error, OSError | pl.exceptions.PolarsError) and hidden(str(error), source) != str(error):
+            raise _failed(feature, source, error) from None
+        if not isinstance(error, DataError):
+            error.add_note(f"This happened while running feature {feature.name!r}, which reads {source!r}.")
+        raise
+
+
+@contextmanager
+def reading(feature: Feature, source: Source) -> Generator[None]:
+    """Says what went wrong while what a function has planned was done, in one line and without what is hidden."""
+    with running(feature, source):
+        try:
+            yield
+        except (OSError, pl.exceptions.PolarsError) as error:
+            # A traceback would not lead to the function, but show what is hidden here.
+            raise _failed(feature, source, error) from None
+
+
+def _failed(feature: Feature, source: Source, error: Exception) -> DataError:
+    return DataError(f"Feature {feature.name!r}, which reads {source!r}: {one_line(hidden(str(error), source))}")

@@ -1,9 +1,12 @@
 """The offline store: one Delta table per feature, opened at a version and committed against exactly that version."""
 
+import tempfile
 from collections.abc import Collection, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from glob import escape
+from pathlib import Path
+from uuid import uuid4
 
 import polars as pl
 from deltalake import DeltaTable
@@ -11,9 +14,13 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from mlforge.delta import Table
 from mlforge.errors import RequestError, StoreError, one_line
+from mlforge.features import Feature
+from mlforge.files import Folder
+from mlforge.months import MONTH
+from mlforge.rows import Rows
+from mlforge.stage import Workplace
 from mlforge.store import commit
 from mlforge.store.history import Version, find, newest_record, versions
-from mlforge.store.months import MONTH
 from mlforge.store.record import BuildRecord
 from mlforge.store.snapshot import Snapshot
 
@@ -40,9 +47,18 @@ class Store:
     def _table(self, feature_name: str, version: int | None = None) -> Table:
         return Table(self._address(feature_name), version=version, storage_options=self._options)
 
+    def _folder(self, feature_name: str) -> Folder:
+        """The location of a table as Polars wants it."""
+        return Folder(path=self.table_uri(feature_name), options=self._options)
+
     def building(self, feature_name: str) -> AbstractContextManager[None]:
         """Held while a feature is built: builds of one feature queue here where the location has a lock to offer."""
         return nullcontext()
+
+    def workplace(self, feature: Feature) -> Workplace:
+        """Where a build of a feature may put what does not fit into memory."""
+        scratch = Path(tempfile.gettempdir(), f"mlforge-{uuid4()}")
+        return Workplace(scratch, self._folder(feature.name), feature.timestamp)
 
     def open(self, feature_name: str, version: int | None = None) -> Snapshot | None:
         """A feature's table; None where it has not been built.
@@ -127,7 +143,7 @@ class Store:
     def replace(
         self,
         feature_name: str,
-        rows: pl.DataFrame,
+        rows: Rows,
         record: BuildRecord,
         onto: Snapshot | None,
         months: Collection[str] | None = None,
@@ -136,7 +152,7 @@ class Store:
 
         Args:
             feature_name: The feature.
-            rows: What `Computed.rows` describes.
+            rows: Of the months that are replaced all, and of others any.
             record: The commit's metadata.
             onto: The version that the rows were made for: the commit is the next one or none. None: no table yet.
             months: The months in which the rows differ from those of `onto`: the others keep their files. None: all. No
@@ -149,10 +165,10 @@ class Store:
             ConflictError: There is a newer version than `onto`; the table is as it was.
             StoreError: The location cannot be written.
         """
-        folder = self.table_uri(feature_name)
+        folder = self._folder(feature_name)
         with self._writing(feature_name, onto):
             if onto is None:
-                commit.create(self._address(feature_name), folder, rows, record, self._options)
+                commit.create(self._address(feature_name), folder, rows, record)
             else:
                 # Loaded anew, since it may be moved on to the version that is made.
                 commit.replace(self._table(feature_name, onto.delta_version), folder, rows, record, months)

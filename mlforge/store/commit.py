@@ -1,14 +1,16 @@
 """Commits to a table: the rows of a build become its next version, or, if somebody was faster, nothing does."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import polars as pl
+from arro3.core import RecordBatch, RecordBatchReader, Table
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake import Schema as DeltaSchema
 from deltalake.transaction import create_table_with_add_actions
 
-from mlforge.store.files import write_files
-from mlforge.store.months import MONTH, by_month
+from mlforge.files import Folder
+from mlforge.months import MONTH, by_month
+from mlforge.rows import Rows
 from mlforge.store.record import BuildRecord
 
 # Without it Delta forgets versions after 30 days.
@@ -23,7 +25,7 @@ def properties(record: BuildRecord) -> CommitProperties:
     return CommitProperties(custom_metadata=record.to_metadata(), max_commit_retries=0)
 
 
-def create(address: str, folder: str, rows: pl.DataFrame, record: BuildRecord, options: dict[str, str] | None) -> None:
+def create(address: str, folder: Folder, rows: Rows, record: BuildRecord) -> None:
     """Makes a table of rows.
 
     Args:
@@ -31,17 +33,17 @@ def create(address: str, folder: str, rows: pl.DataFrame, record: BuildRecord, o
         folder: Its location, as Polars does.
         rows: Its rows.
         record: The commit's metadata.
-        options: Delta's storage options.
 
     Raises:
         DeltaError: There is a table.
         OSError: The location cannot be written.
     """
-    parts = by_month(rows, record.timestamp)
-    if "://" in folder:
+    options = dict(folder.options) if folder.options else None
+    files = rows.placed(folder)
+    if files is None:
         write_deltalake(
             address,
-            _with_months(rows, parts),
+            _stream(rows),
             mode="error",
             partition_by=[MONTH],
             configuration=KEEP_HISTORY,
@@ -51,8 +53,8 @@ def create(address: str, folder: str, rows: pl.DataFrame, record: BuildRecord, o
         return
     create_table_with_add_actions(
         address,
-        _schema(rows),
-        write_files(folder, parts),
+        _schema(rows.schema),
+        [file.added() for file in files],
         mode="error",
         partition_by=MONTH,
         configuration=KEEP_HISTORY,
@@ -61,9 +63,7 @@ def create(address: str, folder: str, rows: pl.DataFrame, record: BuildRecord, o
     )
 
 
-def replace(
-    table: DeltaTable, folder: str, rows: pl.DataFrame, record: BuildRecord, months: Collection[str] | None
-) -> None:
+def replace(table: DeltaTable, folder: Folder, rows: Rows, record: BuildRecord, months: Collection[str] | None) -> None:
     """Replaces the rows of some months, or all of them, or only the metadata.
 
     Args:
@@ -81,30 +81,28 @@ def replace(
     if months is not None and not months:
         table.create_write_transaction([], "append", table.schema(), MONTH, commit_properties=properties(record))
         return
-    parts = by_month(rows, record.timestamp)
-    new = {month: part for month, part in parts.items() if months is None or month in months}
-    if "://" in folder or table.protocol().min_writer_version > WRITER_VERSION:
-        _replace_by_delta(table, _with_months(rows, new), record, months)
+    plain = table.protocol().min_writer_version <= WRITER_VERSION
+    files = rows.placed(folder, months) if plain else None
+    if files is None:
+        _replace_by_delta(table, rows, record, months)
         return
     table.create_write_transaction(
-        [*write_files(folder, new)],
+        [file.added() for file in files],
         "overwrite",
         # Of columns that stay, also what others have noted about them.
-        _schema(rows) if months is None else table.schema(),
+        _schema(rows.schema) if months is None else table.schema(),
         MONTH,
         None if months is None else [(MONTH, "in", sorted(months))],
         commit_properties=properties(record),
     )
 
 
-def _replace_by_delta(
-    table: DeltaTable, rows: pl.DataFrame, record: BuildRecord, months: Collection[str] | None
-) -> None:
+def _replace_by_delta(table: DeltaTable, rows: Rows, record: BuildRecord, months: Collection[str] | None) -> None:
     """By delta-rs: in a bucket, and where others have given the table constraints or other features that it heeds."""
     named = ", ".join(f"'{month}'" for month in sorted(months or ()))
     write_deltalake(
         table,
-        rows,
+        _stream(rows, months),
         mode="overwrite",
         partition_by=[MONTH],
         schema_mode="overwrite" if months is None else None,
@@ -113,12 +111,19 @@ def _replace_by_delta(
     )
 
 
-def _with_months(rows: pl.DataFrame, parts: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """The rows of some months, each with its month; the columns are those of `rows`."""
-    return pl.concat(
-        part.with_columns(pl.lit(month).alias(MONTH)) for month, part in [("", rows.clear()), *parts.items()]
-    )
+def _stream(rows: Rows, months: Collection[str] | None = None) -> RecordBatchReader:
+    """The rows of some months (None: all), each with its month, a batch at a time."""
+    empty = pl.DataFrame(schema={**rows.schema, MONTH: pl.String})
+
+    def batches() -> Iterator[RecordBatch]:
+        for batch in rows.batches():
+            for month, part in by_month(batch, rows.timestamp).items():
+                if months is None or month in months:
+                    named = part.with_columns(pl.lit(month).alias(MONTH)).select(empty.columns)
+                    yield from Table.from_arrow(named).to_batches()
+
+    return RecordBatchReader.from_batches(Table.from_arrow(empty).schema, batches())
 
 
-def _schema(rows: pl.DataFrame) -> DeltaSchema:
-    return DeltaSchema.from_arrow(pl.Schema([*rows.schema.items(), (MONTH, pl.String)]))
+def _schema(columns: Mapping[str, pl.DataType]) -> DeltaSchema:
+    return DeltaSchema.from_arrow(pl.Schema([*columns.items(), (MONTH, pl.String)]))

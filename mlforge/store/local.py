@@ -7,6 +7,8 @@ from pathlib import Path
 
 from mlforge.delta import local_uri
 from mlforge.errors import StoreError
+from mlforge.features import Feature
+from mlforge.stage import Workplace
 from mlforge.store.base import Store
 from mlforge.store.history import incomplete
 
@@ -31,6 +33,11 @@ class LocalStore(Store):
 
     def _address(self, feature_name: str) -> str:
         return f"{self._uri}/{feature_name}"
+
+    def workplace(self, feature: Feature) -> Workplace:
+        """Beside the tables, where there is room for them; no other build is here at the same time."""
+        scratch = self.path / f".{feature.name}.scratch"
+        return Workplace(scratch, self._folder(feature.name), feature.timestamp)
 
     def sizes(self, feature_name: str) -> dict[str, int]:
         """The files in the folder of a table, and how many bytes each has."""

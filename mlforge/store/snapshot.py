@@ -1,8 +1,8 @@
 """A feature's table at one version: its history, and the rows that hold at an instant."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -14,8 +14,9 @@ from deltalake.exceptions import DeltaError
 
 from mlforge.errors import StoreError, one_line
 from mlforge.instant import INSTANT
+from mlforge.months import MONTH, month_of
+from mlforge.rows import Rows, contents
 from mlforge.span import Span
-from mlforge.store.months import MONTH, month_key, month_name, month_of
 from mlforge.store.record import BuildRecord
 
 # What files of others may have otherwise, and means the same.
@@ -108,13 +109,13 @@ class Snapshot:
             return old.major, old.minor + 1, self.delta_version + 1
         return old.major, old.minor, old.base
 
-    def differing_months(self, rows: pl.DataFrame, among: Collection[str] | None = None) -> frozenset[str] | None:
+    def differing_months(self, rows: Rows, among: Collection[str] | None = None) -> frozenset[str] | None:
         """The months in which other rows are stored than these.
 
         Rows are told apart by 64-bit hashes of all their columns, which leaves out reading them in order.
 
         Args:
-            rows: Keys, timestamp and feature columns of the whole history, in any order.
+            rows: The whole history.
             among: The rows are all those of these months, and only these are compared. None: of all months.
 
         Returns:
@@ -122,29 +123,27 @@ class Snapshot:
         """
         if dict(self.schema) != dict(rows.schema):
             return None
-        month = month_key(self.record.timestamp)
-        content = [row_hash(rows.columns).sum().alias("hash"), pl.len().alias("rows")]
-        new = rows.lazy().group_by(month.alias(MONTH)).agg(content).collect(engine="streaming")
-        old = self.collect(self.scan(months=among).group_by(month.alias(MONTH)).agg(content))
+        new, old = rows.contents(), self.collect(contents(self.scan(months=among), self.record.timestamp))
         both = new.join(old, on=MONTH, how="full", coalesce=True)
         same = pl.col("hash").eq_missing(pl.col("hash_right")) & pl.col("rows").eq_missing(pl.col("rows_right"))
-        return frozenset(map(month_name, both.filter(~same)[MONTH]))
+        return frozenset(both.filter(~same)[MONTH])
 
-    def spliced(self, rows: pl.DataFrame, span: Span) -> tuple[pl.DataFrame, frozenset[str]]:
+    def spliced(self, rows: Rows, span: Span) -> tuple[Rows, frozenset[str]]:
         """These rows in place of those in a span of time, with all others of the months that it touches.
 
         Args:
-            rows: Keys, timestamp and feature columns, in the span.
+            rows: In the span.
             span: Where rows are replaced.
 
         Returns:
-            All rows of those months, sorted; and those of the months in which there were rows.
+            All rows of those months; and those of the months in which there were rows.
         """
         timestamp = str(self.record.timestamp)
         last = None if span.end is None else month_of(span.end)
         months = {month for month in self.files if month_of(span.start) <= month and (last is None or month <= last)}
-        kept = self.collect(self.scan(months=months).filter(~span.holds(timestamp)))
-        return pl.concat([kept, rows.select(kept.columns)]).sort(self.record.index), frozenset(months)
+        kept = {month: self.scan(months=[month]).filter(~span.holds(timestamp)) for month in sorted(months)}
+        with self._reading():
+            return rows.beside(kept, self.record.index), frozenset(months)
 
     def newest(self, until: datetime | None = None) -> datetime | None:
         """The time of the newest row, or of that at or before an instant (UTC-aware); None without times or rows."""
@@ -213,10 +212,8 @@ class Snapshot:
         Raises:
             StoreError: A file of the table cannot be read.
         """
-        try:
+        with self._reading():
             return rows.collect(engine="streaming")
-        except (OSError, pl.exceptions.ComputeError, pl.exceptions.PanicException) as error:
-            raise self._damaged(one_line(error)) from error
 
     def at(self, instant: datetime, entities: pl.DataFrame | None = None) -> pl.DataFrame:
         """For every entity that is visible at an instant its newest row at or before it, if it still holds.
@@ -265,6 +262,13 @@ class Snapshot:
         ceases = None if oldest is None else oldest + (instant - after)
         return min((moment for moment in (begins, ceases) if moment is not None), default=None)
 
+    @contextmanager
+    def _reading(self) -> Generator[None]:
+        try:
+            yield
+        except (OSError, pl.exceptions.ComputeError, pl.exceptions.PanicException) as error:
+            raise self._damaged(one_line(error)) from error
+
     @cached_property
     def _files(self) -> pl.DataFrame:
         """The files: `path`, `size_bytes`, `num_records`, month."""
@@ -303,8 +307,3 @@ class Snapshot:
             return rows
         newest = rows.group_by(self.record.keys).agg(pl.col(timestamp).max())
         return rows.join(newest, on=self.record.index, how="semi")
-
-
-def row_hash(columns: Sequence[str]) -> pl.Expr:
-    """A 64-bit hash of a row, the same for equal rows within a process; it is never stored."""
-    return pl.struct(columns).hash()

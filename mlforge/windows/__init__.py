@@ -5,7 +5,8 @@ tiles inside; `aggregates` says how each aggregation is computed over spans; `la
 visible late; `exact` sums without rounding, `folds` and `moments` do what cannot be subtracted.
 """
 
+from mlforge.windows.aggregates import MOMENTS, UNTILED
 from mlforge.windows.late import late_change_points
 from mlforge.windows.points import ALGORITHM, Grid, change_points
 
-__all__ = ["ALGORITHM", "Grid", "change_points", "late_change_points"]
+__all__ = ["ALGORITHM", "MOMENTS", "UNTILED", "Grid", "change_points", "late_change_points"]

@@ -35,6 +35,15 @@ def month_name(key: str | datetime) -> str:
     return key if isinstance(key, str) else month_of(key)
 
 
+def month_text(column: str) -> pl.Expr:
+    """The months of a column of `month_key`s that are instants.
+
+    >>> pl.select(when=datetime(2026, 1, 1)).select(month_text("when")).item()
+    '2026-01'
+    """
+    return pl.col(column).dt.strftime("%Y-%m")
+
+
 def by_month(rows: pl.DataFrame, timestamp: str | None) -> dict[str, pl.DataFrame]:
     """The rows of every month in which there are some, in their order.
 

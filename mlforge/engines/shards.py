@@ -1,0 +1,116 @@
+"""What a function returned, split by entity into files, so that no more than some entities are in memory at once."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from mlforge import verdicts
+from mlforge.engines import shape
+from mlforge.features import RESERVED, Feature
+from mlforge.memory import OWN
+from mlforge.span import Span
+from mlforge.storable import expression
+from mlforge.verdicts import CheckResult
+from mlforge.windows import MOMENTS, UNTILED
+
+# So many that each is small, and so few that as many files can be written at once.
+SHARDS = 64
+# Of each of these files so many rows are gathered before they are written.
+ROWS_AT_ONCE = 30_000
+_SHARD, ROW = f"{RESERVED}shard", f"{RESERVED}row"
+
+
+class Spilled:
+    """The rows that a function returned, in a file for each shard of its entities.
+
+    Args:
+        feature: The feature.
+        frame: What its function returned.
+        folder: Where the files go.
+
+    Raises:
+        DefinitionError: The result does not have the columns that the definition names.
+        DataError: A column is of a dtype that no store can hold.
+    """
+
+    def __init__(self, feature: Feature, frame: pl.LazyFrame, folder: Path) -> None:
+        schema = frame.collect_schema()
+        shape.require_columns(feature, schema)
+        self._feature = feature
+        self._schema = schema
+        self._folder = folder / "shards"
+        shutil.rmtree(self._folder, ignore_errors=True)
+        # In the form in which they are stored, in which two may be the same that are not before.
+        keys = [
+            expression(pl.col(key), schema[key], f"Feature {feature.name!r}: column {key!r}") for key in feature.keys
+        ]
+        shard = (pl.struct(keys).hash() % SHARDS).alias(_SHARD)
+        # Without checks nobody asks in which order they were.
+        rows = frame.with_row_index(ROW) if feature.checks else frame
+        rows.sink_parquet(
+            pl.PartitionBy(self._folder, key=shard, include_key=False, approximate_bytes_per_file=None),
+            compression="lz4",
+            statistics=False,
+            row_group_size=ROWS_AT_ONCE,
+            mkdir=True,
+        )
+        self._files = sorted(self._folder.glob("*/*.parquet"))
+        self._rows = {file: _scan([file]).select(pl.len()).collect().item() for file in self._files}
+
+    @property
+    def height(self) -> int:
+        """How many rows there are."""
+        return sum(self._rows.values())
+
+    def audit(self, part: Span | None) -> list[CheckResult]:
+        """The verdicts of the feature's checks on the rows, or those of a part."""
+        rows = _scan(self._files) if self._files else pl.LazyFrame(schema={ROW: pl.UInt32, **self._schema})
+        asked = rows if part is None else shape.within(rows, self._feature, part)
+        return verdicts.run_lazily(self._feature.checks, asked, order=ROW, feature=self._feature.name)
+
+    def frames(self, memory_limit: int) -> Iterator[pl.DataFrame]:
+        """The rows, all of some entities at once, as many as can be computed in so many bytes; at least one frame."""
+        at_once = self._at_once(memory_limit)
+        files: list[Path] = []
+        for file in self._files:
+            if files and sum(self._rows[each] for each in (*files, file)) > at_once:
+                yield self._read(files)
+                files = []
+            files.append(file)
+        yield self._read(files)
+
+    def _read(self, files: list[Path]) -> pl.DataFrame:
+        if not files:
+            return pl.DataFrame(schema=self._schema)
+        found = _scan(files).select(self._schema.names()).collect(engine="streaming")
+        for file in files:
+            file.unlink()
+        return found
+
+    def _at_once(self, memory_limit: int) -> float:
+        if not self._files:
+            return 1.0
+        smallest = min(self._files, key=self._rows.__getitem__)
+        sample = _scan([smallest]).collect(engine="streaming")
+        return max(memory_limit - OWN, 0) / footprint(self._feature, sample.estimated_size() / max(len(sample), 1))
+
+
+def footprint(feature: Feature, width: float) -> float:
+    """How many bytes of memory an event takes while a feature is computed, by what was measured, rather too many.
+
+    Args:
+        feature: The feature.
+        width: How many bytes its row has.
+    """
+    outputs = feature.outputs
+    # A change point has a place among the events, and its values.
+    heavy = any(output.aggregation in MOMENTS | UNTILED for output in outputs)
+    point = 170 + 8 * len(outputs) + 130 * heavy
+    # Of each event there is one where it comes, and one where it leaves each window.
+    return 4 * width + point * (1 + len({output.window for output in outputs}))
+
+
+def _scan(files: list[Path]) -> pl.LazyFrame:
+    return pl.scan_parquet(files, glob=False, hive_partitioning=False)

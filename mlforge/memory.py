@@ -1,0 +1,28 @@
+"""How much memory a build may take, as in "2GB"."""
+
+import re
+
+from mlforge.errors import DefinitionError
+
+_UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+# Python, Polars and what these keep of what they have freed.
+OWN = 600 * 10**6
+LEAST = 10**9
+
+
+def as_bytes(text: str) -> int:
+    """The bytes that a limit stands for.
+
+    >>> as_bytes("2GB"), as_bytes("1.5 GiB")
+    (2000000000, 1610612736)
+
+    Raises:
+        DefinitionError: It is none, or less than a build needs.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", text.strip()) if isinstance(text, str) else None
+    units = {name.lower(): size for name, size in _UNITS.items()}
+    if found is None or (unit := units.get(found[2].lower())) is None:
+        raise DefinitionError(f"{text!r} is no amount of memory: write a number and one of {', '.join(_UNITS)}: '2GB'.")
+    if (size := int(float(found[1]) * unit)) < LEAST:
+        raise DefinitionError(f"A memory_limit of {text!r} is less than a build needs: write '1GB' or more.")
+    return size
