@@ -1,7 +1,7 @@
 """The Parquet files of a table, which are nothing to its readers before a commit names them."""
 
-import io
 import json
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +13,9 @@ import polars as pl
 from deltalake.transaction import AddAction
 
 from mlforge.months import MONTH
+
+# So many bytes at once are sent to a bucket.
+BLOCK = 2**24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,30 +38,20 @@ class Folder:
         """Whether it is not in a bucket."""
         return "://" not in self.path
 
-    def save(self, rows: pl.DataFrame, name: str) -> int:
-        """Writes rows to a file, all of them or no file; how many bytes it has.
+    def write(self, rows: pl.LazyFrame, name: str) -> int:
+        """Writes rows to a file, all of them or no file, without holding them in memory; how many bytes it has.
 
         Raises:
             OSError: It cannot be written.
         """
         if self.is_local:
-            return self.sink(rows.lazy(), name)
-        buffer = io.BytesIO()
-        rows.write_parquet(buffer, compression="snappy")
-        with self._bucket().open_output_stream(name) as out:
-            out.write(buffer.getvalue())
-        return buffer.tell()
-
-    def sink(self, rows: pl.LazyFrame, name: str) -> int:
-        """As `save`, to a local folder, without holding the rows in memory."""
-        file = Path(self.path, name)
-        try:
-            # By Polars, which takes a third of the time that delta-rs does.
-            rows.sink_parquet(file, compression="snappy", mkdir=True)
-            return file.stat().st_size
-        except BaseException:
-            file.unlink(missing_ok=True)
-            raise
+            return _write(rows, Path(self.path, name))
+        with tempfile.NamedTemporaryFile(suffix=".parquet") as local:
+            size = _write(rows, Path(local.name))
+            with self._bucket().open_output_stream(name) as out:
+                while block := local.read(BLOCK):
+                    out.write(block)
+        return size
 
     def delete(self, name: str) -> None:
         """Takes a file away, if it is there."""
@@ -68,7 +61,7 @@ class Folder:
             self._bucket().delete_file(name)
 
     def _bucket(self) -> Any:
-        # Needs pyarrow, as whoever writes there has: the tasks of Spark.
+        # Needs PyArrow, as whoever writes there has: the tasks of Spark.
         from deltalake.fs import DeltaStorageHandler
         from pyarrow.fs import PyFileSystem
 
@@ -108,3 +101,13 @@ class File:
 def file_name(month: str) -> str:
     """A name that no other file has."""
     return f"{MONTH}={month}/{uuid4()}.parquet"
+
+
+def _write(rows: pl.LazyFrame, file: Path) -> int:
+    try:
+        # By Polars, which takes a third of the time that delta-rs does.
+        rows.sink_parquet(file, compression="snappy", mkdir=True)
+        return file.stat().st_size
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise

@@ -29,6 +29,10 @@ class TableSource(Source):
         """Keys, timestamp and feature columns of the whole history."""
         return self.snapshot.scan()
 
+    def parquet_files(self) -> list[str] | None:
+        """The files of the version."""
+        return self.snapshot.parquet_files()
+
     def fingerprint(self) -> str:
         """The table and the files that its version has."""
         return f"{self.snapshot.table_id}:{self.snapshot.content}"

@@ -12,13 +12,14 @@ from mlforge.months import MONTH, by_month, month_key, month_text
 class Rows(ABC):
     """Keys, timestamp and feature columns; no two rows have the same keys and timestamp.
 
-    Attributes:
+    Args:
         schema: The columns and their dtypes.
         timestamp: The column with their time, UTC; None: they have none.
     """
 
-    schema: Mapping[str, pl.DataType]
-    timestamp: str | None
+    def __init__(self, schema: Mapping[str, pl.DataType], timestamp: str | None) -> None:
+        self.schema = schema
+        self.timestamp = timestamp
 
     @property
     @abstractmethod
@@ -62,9 +63,8 @@ class RowsInMemory(Rows):
     """Rows in a frame, sorted by keys and timestamp."""
 
     def __init__(self, frame: pl.DataFrame, timestamp: str | None) -> None:
+        super().__init__(frame.schema, timestamp)
         self.frame = frame
-        self.schema = frame.schema
-        self.timestamp = timestamp
 
     @property
     def height(self) -> int:
@@ -113,7 +113,7 @@ def saved(folder: Folder, months: Mapping[str, pl.DataFrame]) -> list[File]:
     try:
         for month, rows in months.items():
             name = file_name(month)
-            size = folder.save(rows, name)
+            size = folder.write(rows.lazy(), name)
             found.append(File(name=name, month=month, size=size, rows=rows.height))
     except BaseException:
         for file in found:

@@ -30,6 +30,10 @@ class Source:
         """A text that changes whenever the data does; None where that cannot be told, and nothing is ever skipped."""
         return None
 
+    def parquet_files(self) -> list[str] | None:
+        """The Parquet files, as paths and URLs, whose rows are the data; None where it is anything else."""
+        return None
+
 
 class FileSource(Source):
     """Parquet, CSV or NDJSON files, or one Delta table.
@@ -67,6 +71,15 @@ class FileSource(Source):
         """
         found = [_identity(file) for path in self.paths for file in _files(path)]
         return None if None in found else hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+    def parquet_files(self) -> list[str] | None:
+        """The files, if all of them are Parquet.
+
+        Raises:
+            DataError: As for `scan`.
+        """
+        files = [file for path in self.paths for file in _files(path)]
+        return files if all(_format(file) == "parquet" for file in files) else None
 
 
 def as_source(source: object) -> Source:

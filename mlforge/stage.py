@@ -2,10 +2,11 @@
 
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 
 import polars as pl
 
@@ -14,17 +15,12 @@ from mlforge.months import MONTH, by_month
 from mlforge.rows import Rows, contents, row_hash, saved
 
 
-@dataclass(frozen=True, eq=False)
 class RowsInFiles(Rows):
     """Rows in files of a stage."""
 
-    stage: "Stage"
-    schema: Mapping[str, pl.DataType]
-
-    @property
-    def timestamp(self) -> str | None:  # type: ignore[override]
-        """The column with their time."""
-        return self.stage.timestamp
+    def __init__(self, stage: "Stage", schema: Mapping[str, pl.DataType]) -> None:
+        super().__init__(schema, stage.timestamp)
+        self.stage = stage
 
     @property
     def height(self) -> int:
@@ -71,6 +67,7 @@ class Stage:
         self.folder = folder
         self.timestamp = timestamp
         self.files: list[File] = []
+        self._others: list[str] = []
 
     def write(self, rows: pl.DataFrame) -> None:
         """Writes rows, the first or further ones, to a file a month."""
@@ -82,12 +79,9 @@ class Stage:
     def copy(self, rows: pl.LazyFrame, month: str) -> None:
         """Writes rows of one month to a file, without holding them in memory; no rows, no file."""
         name = file_name(month)
+        size = self.folder.write(rows, name)
         if self.folder.is_local:
-            size = self.folder.sink(rows, name)
             rows = pl.scan_parquet(f"{self.folder.path}/{name}", glob=False, hive_partitioning=False)
-        else:
-            rows = rows.collect(engine="streaming").lazy()
-            size = self.folder.save(rows.collect(), name)
         found = contents(rows, None).collect(engine="streaming")
         if found.is_empty():
             self.folder.delete(name)
@@ -95,18 +89,27 @@ class Stage:
             _, content, count = found.row(0)
             self.files.append(File(name=name, month=month, size=size, rows=count, content=content))
 
+    def copied(self, rows: pl.LazyFrame) -> str:
+        """Where there is a copy of rows now, which is never published."""
+        self._others.append(name := f"{uuid4()}.parquet")
+        self.folder.write(rows, name)
+        return f"{self.folder.path}/{name}"
+
     def release(self, months: Collection[str] | None) -> list[File]:
         """Lets go of the files of some months (None: all), and deletes the others."""
         # Whatever becomes of the commit: where its answer was lost, it may name them.
         released = [file for file in self.files if months is None or file.month in months]
-        self.files = [file for file in self.files if file not in released]
-        self.discard()
+        others, self.files = [file for file in self.files if file not in released], []
+        for file in others:
+            self.folder.delete(file.name)
         return released
 
     def discard(self) -> None:
-        """Deletes the files."""
-        while self.files:
-            self.folder.delete(self.files.pop().name)
+        """Deletes what is there and was not released."""
+        names = [*(file.name for file in self.files), *self._others]
+        self.files, self._others = [], []
+        for name in names:
+            self.folder.delete(name)
 
 
 class Workplace:

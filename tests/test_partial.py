@@ -244,7 +244,9 @@ def test_no_more_of_the_source_is_read_than_a_part_needs(project: Project, monke
     from mlforge.engines import base as engine
 
     whole = engine.history
-    monkeypatch.setattr(engine, "history", lambda feature, events: (read.append(events), whole(feature, events))[1])
+    monkeypatch.setattr(
+        engine, "history", lambda feature, events, part: (read.append(events), whole(feature, events, part))[1]
+    )
     project.build(80, 81, force=True)
     # An interval and the longest window before, a window after.
     assert read[0]["ts"].to_list() == [START + day * DAY for day in (62.75, 80.0)]

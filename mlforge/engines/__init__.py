@@ -2,5 +2,7 @@
 
 from mlforge.engines.base import Engine
 from mlforge.engines.choice import Engines
+from mlforge.engines.polars import PolarsEngine
+from mlforge.engines.spark import SparkEngine
 
-__all__ = ["Engine", "Engines"]
+__all__ = ["Engine", "Engines", "PolarsEngine", "SparkEngine"]

@@ -16,7 +16,7 @@ from mlforge.errors import DataError, one_line
 from mlforge.features import EngineName, Feature, Frame
 from mlforge.rows import Rows, RowsInMemory
 from mlforge.source import Source, hidden
-from mlforge.span import Span, needed, touched
+from mlforge.span import Span, needed
 from mlforge.stage import RowsInFiles, Stage, Workplace
 from mlforge.verdicts import CheckResult
 
@@ -89,6 +89,13 @@ class Engine(ABC):
             DefinitionError: The result is no frame or does not have the columns that the definition names.
             DataError: The source is missing, or, without a part, empty, or the data is not what the definition says.
         """
+        found = self.examine(feature, source, part, checked=checked)
+        if part is None:
+            shape.require_events(feature, source, len(found.events) + found.left_out, len(found.events))
+        return found
+
+    def examine(self, feature: Feature, source: Source, part: Span | None = None, *, checked: bool = True) -> Loaded:
+        """As `load`, of a source that may well be empty."""
         frame = self.run(feature, source, None if part is None else needed(feature, part))
         if isinstance(frame, pl.LazyFrame):
             with reading(feature, source):
@@ -96,10 +103,8 @@ class Engine(ABC):
         shape.require_columns(feature, frame.schema)
         asked = frame if part is None else shape.within(frame, feature, part)
         results = verdicts.run(feature.checks, asked, feature=feature.name) if checked else []
-        events, left_out = settled(feature, frame)
-        if part is None:
-            shape.require_events(feature, source, len(frame), len(events))
-        return Loaded(events=events, left_out=left_out, checks=results)
+        events = settled(feature, frame)
+        return Loaded(events=events, left_out=len(frame) - len(events), checks=results)
 
     def compute(
         self, feature: Feature, source: Source, part: Span | None, workplace: Workplace, memory_limit: int | None = None
@@ -126,16 +131,8 @@ class Engine(ABC):
                 return _in_shards(spilled, feature, source, part, workplace.local, memory_limit)
         loaded = self.load(feature, source, part)
         verdicts.require(loaded.checks, feature=feature.name)
-        rows = _history(feature, loaded.events, part)
+        rows = history(feature, loaded.events, part)
         return Computed(rows=RowsInMemory(rows, feature.timestamp), left_out=loaded.left_out, checks=loaded.checks)
-
-
-def _history(feature: Feature, events: pl.DataFrame, part: Span | None) -> pl.DataFrame:
-    """The rows that follow from events; of a part those that it can change."""
-    rows = history(feature, events)
-    if part is None or feature.timestamp is None:
-        return rows
-    return rows.filter(touched(feature, part).holds(feature.timestamp))
 
 
 def _in_shards(
@@ -143,17 +140,16 @@ def _in_shards(
 ) -> Computed:
     checks = spilled.audit(part)
     verdicts.require(checks, feature=feature.name)
-    events = 0
+    count = 0
     schema: Mapping[str, pl.DataType] = {}
     for frame in spilled.frames(memory_limit):
-        present, _ = settled(feature, frame)
-        events += len(present)
-        rows = _history(feature, present, part)
-        schema = rows.schema
+        events = settled(feature, frame)
+        rows = history(feature, events, part)
         stage.write(rows)
+        count, schema = count + len(events), rows.schema
     if part is None:
-        shape.require_events(feature, source, spilled.height, events)
-    return Computed(rows=RowsInFiles(stage, schema), left_out=spilled.height - events, checks=checks)
+        shape.require_events(feature, source, spilled.height, count)
+    return Computed(rows=RowsInFiles(stage, schema), left_out=spilled.height - count, checks=checks)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from typing import get_args
 
 from mlforge.engines.base import Engine
 from mlforge.engines.polars import PolarsEngine
+from mlforge.engines.spark import SparkEngine
 from mlforge.errors import DefinitionError
 from mlforge.features import EngineName, Feature
 
@@ -33,6 +34,8 @@ def made(name: str) -> Engine:
     match name:
         case "polars":
             return PolarsEngine()
+        case "spark":
+            return SparkEngine()
         case _:
             names = ", ".join(map(repr, get_args(EngineName)))
             raise DefinitionError(f"{name!r} is no engine: write one of {names}.")

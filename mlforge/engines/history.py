@@ -10,11 +10,12 @@ from mlforge.engines import shape
 from mlforge.errors import DataError
 from mlforge.features import RESERVED, Feature
 from mlforge.instant import INSTANT
+from mlforge.span import Span, touched
 from mlforge.storable import storable
 
 
-def settled(feature: Feature, frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """The events as they count, and how many rows are none, since they have no key or no timestamp.
+def settled(feature: Feature, frame: pl.DataFrame) -> pl.DataFrame:
+    """The events as they count, without rows that have no key or no timestamp.
 
     Args:
         feature: The feature.
@@ -29,23 +30,30 @@ def settled(feature: Feature, frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     present = storable(frame.drop(shape.only_checked(feature, frame.schema)), feature=feature.name)
     shape.require_dtypes(feature, present.schema)
     present = present.drop_nulls([*feature.keys, *shape.times(feature)])
-    left_out = len(frame) - len(present)
     if feature.timestamp:
         shape.require_years(feature, present)
         present = present.with_columns(pl.col(shape.times(feature)).cast(INSTANT))
-    return present, left_out
+    return present
 
 
-def history(feature: Feature, events: pl.DataFrame) -> pl.DataFrame:
+def history(feature: Feature, events: pl.DataFrame, part: Span | None = None) -> pl.DataFrame:
     """The rows that follow from the events, sorted by keys and timestamp; of windows, the change points.
 
     Args:
         feature: The feature.
         events: What `settled` gives, of all entities or of some.
+        part: Only the rows that these events can change; None: all.
 
     Raises:
         DataError: Two rows are of one entity of a snapshot, an aggregation does not fit its column, or a sum its dtype.
     """
+    rows = _rows(feature, events)
+    if part is None or feature.timestamp is None:
+        return rows
+    return rows.filter(touched(feature, part).holds(feature.timestamp))
+
+
+def _rows(feature: Feature, events: pl.DataFrame) -> pl.DataFrame:
     if feature.timestamp is None:
         shape.require_unique_keys(feature, events)
         return events.select(*feature.keys, pl.exclude(feature.keys)).sort(feature.keys)

@@ -7,7 +7,7 @@ import polars as pl
 from mlforge.engines import shape
 from mlforge.engines.base import Engine, reading, running
 from mlforge.errors import DefinitionError
-from mlforge.features import Feature, Frame
+from mlforge.features import EngineName, Feature, Frame
 from mlforge.source import Source
 from mlforge.span import Span
 
@@ -15,7 +15,7 @@ from mlforge.span import Span
 class PolarsEngine(Engine):
     """A function gets its source as a `LazyFrame`, and returns a `LazyFrame` or a `DataFrame`."""
 
-    name = "polars"
+    name: EngineName = "polars"
 
     def __repr__(self) -> str:
         return "PolarsEngine()"

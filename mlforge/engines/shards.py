@@ -15,10 +15,10 @@ from mlforge.storable import expression
 from mlforge.verdicts import CheckResult
 from mlforge.windows import MOMENTS, UNTILED
 
-# So many that each is small, and so few that as many files can be written at once.
-SHARDS = 64
-# Of each of these files so many rows are gathered before they are written.
-ROWS_AT_ONCE = 30_000
+# So many as Polars writes at once.
+SHARDS = 128
+# Of each so many rows are gathered before they are written.
+ROWS_AT_ONCE = 16_000
 _SHARD, ROW = f"{RESERVED}shard", f"{RESERVED}row"
 
 
@@ -46,18 +46,23 @@ class Spilled:
         keys = [
             expression(pl.col(key), schema[key], f"Feature {feature.name!r}: column {key!r}") for key in feature.keys
         ]
-        shard = (pl.struct(keys).hash() % SHARDS).alias(_SHARD)
+        self._entity = pl.struct(keys).hash()
         # Without checks nobody asks in which order they were.
         rows = frame.with_row_index(ROW) if feature.checks else frame
         rows.sink_parquet(
-            pl.PartitionBy(self._folder, key=shard, include_key=False, approximate_bytes_per_file=None),
+            pl.PartitionBy(
+                self._folder,
+                key=(self._entity % SHARDS).alias(_SHARD),
+                include_key=False,
+                approximate_bytes_per_file=None,
+            ),
             compression="lz4",
             statistics=False,
             row_group_size=ROWS_AT_ONCE,
             mkdir=True,
         )
-        self._files = sorted(self._folder.glob("*/*.parquet"))
-        self._rows = {file: _scan([file]).select(pl.len()).collect().item() for file in self._files}
+        # Of one shard there may be several files.
+        self._rows = {place: _count(_scan(place)) for place in sorted(self._folder.glob("*"))}
 
     @property
     def height(self) -> int:
@@ -66,35 +71,41 @@ class Spilled:
 
     def audit(self, part: Span | None) -> list[CheckResult]:
         """The verdicts of the feature's checks on the rows, or those of a part."""
-        rows = _scan(self._files) if self._files else pl.LazyFrame(schema={ROW: pl.UInt32, **self._schema})
+        rows = _scan(*self._rows) if self._rows else pl.LazyFrame(schema={ROW: pl.UInt32, **self._schema})
         asked = rows if part is None else shape.within(rows, self._feature, part)
         return verdicts.run_lazily(self._feature.checks, asked, order=ROW, feature=self._feature.name)
 
     def frames(self, memory_limit: int) -> Iterator[pl.DataFrame]:
         """The rows, all of some entities at once, as many as can be computed in so many bytes; at least one frame."""
         at_once = self._at_once(memory_limit)
-        files: list[Path] = []
-        for file in self._files:
-            if files and sum(self._rows[each] for each in (*files, file)) > at_once:
-                yield self._read(files)
-                files = []
-            files.append(file)
-        yield self._read(files)
+        places: list[Path] = []
+        for place in self._rows:
+            if places and sum(self._rows[each] for each in (*places, place)) > at_once:
+                yield from self._read(places, at_once)
+                places = []
+            places.append(place)
+        yield from self._read(places, at_once)
 
-    def _read(self, files: list[Path]) -> pl.DataFrame:
-        if not files:
-            return pl.DataFrame(schema=self._schema)
-        found = _scan(files).select(self._schema.names()).collect(engine="streaming")
-        for file in files:
-            file.unlink()
-        return found
+    def _read(self, places: list[Path], at_once: int) -> Iterator[pl.DataFrame]:
+        if not places:
+            yield pl.DataFrame(schema=self._schema)
+            return
+        rows = _scan(*places).select(self._schema.names())
+        # More than one, where a shard is too large by itself.
+        parts = -(-sum(self._rows[place] for place in places) // at_once)
+        for part in range(parts):
+            some = rows if parts == 1 else rows.filter(self._entity // SHARDS % parts == part)
+            yield some.collect(engine="streaming")
+        for place in places:
+            shutil.rmtree(place)
 
-    def _at_once(self, memory_limit: int) -> float:
-        if not self._files:
-            return 1.0
-        smallest = min(self._files, key=self._rows.__getitem__)
-        sample = _scan([smallest]).collect(engine="streaming")
-        return max(memory_limit - OWN, 0) / footprint(self._feature, sample.estimated_size() / max(len(sample), 1))
+    def _at_once(self, memory_limit: int) -> int:
+        """How many rows can be computed at once."""
+        width = 0.0
+        if self._rows:
+            sample = _scan(min(self._rows, key=self._rows.__getitem__)).collect(engine="streaming")
+            width = sample.estimated_size() / max(len(sample), 1)
+        return max(int((memory_limit - OWN) / footprint(self._feature, width)), 1)
 
 
 def footprint(feature: Feature, width: float) -> float:
@@ -112,5 +123,10 @@ def footprint(feature: Feature, width: float) -> float:
     return 4 * width + point * (1 + len({output.window for output in outputs}))
 
 
-def _scan(files: list[Path]) -> pl.LazyFrame:
+def _scan(*places: Path) -> pl.LazyFrame:
+    files = [file for place in places for file in sorted(place.iterdir())]
     return pl.scan_parquet(files, glob=False, hive_partitioning=False)
+
+
+def _count(rows: pl.LazyFrame) -> int:
+    return int(rows.select(pl.len()).collect().item())

@@ -206,6 +206,13 @@ class Snapshot:
         )
         return found.filter(*held)
 
+    def parquet_files(self) -> list[str] | None:
+        """The files whose rows are the history; None where others have upgraded the table, so that rows are deleted."""
+        if self.table.protocol().min_reader_version > 1:
+            return None
+        self._require(self._files)
+        return [f"{self.location}/{path}" for path in self._files["path"]]
+
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """What was made of `scan`, collected.
 

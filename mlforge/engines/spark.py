@@ -1,0 +1,228 @@
+"""The engine for data beyond one machine: Spark splits the rows by entity, and every part is computed in Polars."""
+
+import importlib
+import inspect
+import os
+import pickle
+import re
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import polars.selectors as cs
+
+from mlforge import verdicts
+from mlforge.checks import columns_of, unique
+from mlforge.engines import shape
+from mlforge.engines.base import Computed, reading
+from mlforge.engines.polars import PolarsEngine
+from mlforge.engines.task import ShardReport, Task
+from mlforge.errors import DefinitionError, StoreError, one_line
+from mlforge.features import RESERVED, EngineName, Feature
+from mlforge.modules import is_own
+from mlforge.source import Source, hidden
+from mlforge.span import Span
+from mlforge.stage import RowsInFiles, Workplace
+from mlforge.verdicts import EXAMPLES, CheckResult
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+class SparkEngine(PolarsEngine):
+    """A function is the one of Polars, and gets all rows of some entities: each machine has its own.
+
+    So a function has to be local to an entity: what it returns for one must not depend on the rows of others, as a
+    mean or a rank over all of them does; `mlforge validate --shards` finds out. The keys are columns of the source. A
+    check is a condition on each row, or `checks.unique` over the keys.
+
+    Spark reads Parquet and features by itself; a Source of one's own is asked for `spark(session)`, which returns a
+    Spark DataFrame, if it has that; anything else is read by this machine and put beside the table. The table has to be
+    where all machines reach it. They need mlforge (and so Polars) and PyArrow.
+
+    Args:
+        session: A session of Spark's, classic or Connect; by default the active one, or a local one, which ends with
+            the process.
+        shards: Into how many parts the entities are split, each of which has to fit into a task's memory; by default
+            as many as Spark takes for right.
+    """
+
+    name: EngineName = "spark"
+
+    def __init__(self, session: "SparkSession | None" = None, *, shards: int | None = None) -> None:
+        self._session = session
+        self._shards = shards
+
+    def __repr__(self) -> str:
+        return f"SparkEngine(shards={self._shards})"
+
+    @property
+    def session(self) -> "SparkSession":
+        """The session; one is begun if there is none.
+
+        Raises:
+            DefinitionError: Spark or Java is not installed.
+        """
+        if self._session is None:
+            self._session = _session()
+        return self._session
+
+    def compute(
+        self, feature: Feature, source: Source, part: Span | None, workplace: Workplace, memory_limit: int | None = None
+    ) -> Computed:
+        """As every engine; what a task may take is a matter of Spark's own settings."""
+        _require_local(feature)
+        task = Task(
+            # What it reads may hold what no other process can have, such as a connection.
+            feature=replace(feature, source=Source()),
+            source=repr(source),
+            part=part,
+            folder=workplace.shared.folder,
+        )
+        with _spark_errors(feature, source):
+            rows = _spark_rows(self.session, feature, source, workplace)
+            reports = self._reports(rows, task)
+        for report in reports:
+            workplace.shared.files += report.files
+        for report in reports:
+            if report.error is not None:
+                raise report.error
+        checks = _together(reports)
+        verdicts.require(checks, feature=feature.name)
+        found, events = (sum(getattr(report, what) for report in reports) for what in ("rows", "events"))
+        if part is None:
+            shape.require_events(feature, source, found, events)
+        schema = next((report.schema for report in reports), {})
+        return Computed(rows=RowsInFiles(workplace.shared, schema), left_out=found - events, checks=checks)
+
+    def _reports(self, rows: "DataFrame", task: Task) -> list[ShardReport]:
+        keys = [f"`{key}`" for key in task.feature.keys]
+        split = rows.repartition(*keys) if self._shards is None else rows.repartition(self._shards, *keys)
+        payload = _pickled(task)
+
+        def run(batches: Iterator[Any]) -> Iterator[Any]:
+            # By name, so that it is found where the code of this process is not.
+            from mlforge.engines.task import run
+
+            return run(payload, batches)
+
+        found = split.mapInArrow(run, "report binary").collect()
+        return [pickle.loads(bytes(row[0])) for row in found]  # noqa: S301 -- what our own tasks have written
+
+
+def _session() -> "SparkSession":
+    try:
+        from pyspark.errors import PySparkException
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise DefinitionError(f"Spark is not installed ({error}): pip install 'mlforge[spark]'.") from error
+    if (active := SparkSession.getActiveSession()) is not None:
+        return active
+    # Its workers are to be this Python.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    try:
+        session = SparkSession.builder.appName("mlforge").getOrCreate()
+    except PySparkException as error:
+        raise DefinitionError(
+            f"Spark does not start ({one_line(error)}): it needs Java 17 or later; is JAVA_HOME right?"
+        ) from error
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def _require_local(feature: Feature) -> None:
+    """Refuses checks that no machine can decide, since it would have to see all rows."""
+    for name, check in feature.checks.items():
+        columns = columns_of(check)
+        # Rows of one entity are on one machine.
+        alike = columns and check.expression.meta.eq(unique(*columns).expression) and {*feature.keys} <= {*columns}
+        if not alike and not check.expression.meta.is_row_separable():
+            raise DefinitionError(
+                f"Feature {feature.name!r}: the check {name!r} looks at all rows at once, which no machine of Spark's "
+                f"sees: make it a condition on each row, or build the feature with engine='polars' and a memory_limit."
+            )
+
+
+def _together(reports: Sequence[ShardReport]) -> list[CheckResult]:
+    """The verdicts of all machines as one each."""
+    found: dict[str, CheckResult] = {}
+    for result in (result for report in reports for result in report.checks):
+        if (so_far := found.get(result.name)) is None:
+            found[result.name] = result
+        else:
+            found[result.name] = replace(
+                so_far,
+                rows=so_far.rows + result.rows,
+                failed=so_far.failed + result.failed,
+                examples=[*so_far.examples, *result.examples][:EXAMPLES],
+            )
+    return list(found.values())
+
+
+def _spark_rows(session: "SparkSession", feature: Feature, source: Source, workplace: Workplace) -> "DataFrame":
+    """What a source holds, as Spark reads it."""
+    if (read := getattr(source, "spark", None)) is not None:
+        rows: DataFrame = read(session)
+    else:
+        files = source.parquet_files()
+        with reading(feature, source):
+            scanned = source.scan()
+            strange = cs.datetime("ns") | cs.by_dtype(pl.UInt64)
+            if files is None or cs.expand_selector(scanned.collect_schema(), strange):
+                known = scanned.with_columns(
+                    cs.datetime("ns").dt.cast_time_unit("us"), cs.by_dtype(pl.UInt64).cast(pl.Int64)
+                )
+                files = [workplace.shared.copied(known)]
+        rows = session.read.parquet(*map(_address, files))
+        rows = rows.drop(*[name for name in rows.columns if name.startswith(RESERVED)])
+    if missing := [key for key in feature.keys if key not in rows.columns]:
+        raise DefinitionError(
+            f"Feature {feature.name!r}: its source has no column {missing[0]!r}: on Spark the rows are split by entity "
+            f"before the function sees them, so the keys have to be columns of the source."
+        )
+    return rows
+
+
+def _address(file: str) -> str:
+    """A file as Spark wants it, which takes a path for a pattern in a file system of the cluster's."""
+    return file if "://" in file else "file://" + re.sub(r"([\[\]{}*?\\])", r"\\\1", str(Path(file).absolute()))
+
+
+def _pickled(task: Task) -> bytes:
+    """A task for other processes, with what its function names of the project, which they do not have."""
+    cloudpickle: Any = importlib.import_module("pyspark.cloudpickle")
+    home = getattr(inspect.unwrap(task.feature.function), "__globals__", {})
+    modules = [module for name, module in sys.modules.items() if isinstance(module, ModuleType) and name != "__main__"]
+    own = [module for module in modules if module.__name__ in sys.modules and is_own(vars(module), home)]
+    new = [module for module in own if module.__name__ not in cloudpickle.list_registry_pickle_by_value()]
+    for module in new:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        return bytes(cloudpickle.dumps(task))
+    finally:
+        for module in new:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+@contextmanager
+def _spark_errors(feature: Feature, source: Source) -> Generator[None]:
+    """Says in one line what went wrong in Spark, and not in a feature's function."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (PySparkException, Py4JError) as error:
+        why = one_line(hidden(_cause(str(error)), source))
+        raise StoreError(f"Feature {feature.name!r}, which reads {source!r}, on Spark: {why}") from error
+
+
+def _cause(text: str) -> str:
+    """Of what Spark says the line that tells most: the last error of a Python process, or else the first line."""
+    found = re.findall(r"^\s*(?:[\w.]+\.)?(\w+(?:Error|Exception): .+)$", text, re.MULTILINE)
+    return found[-1] if found and "Traceback" in text else text

@@ -1,0 +1,135 @@
+"""What a machine of a cluster does: the history of some entities, from their rows to files beside the table's."""
+
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from mlforge.engines.history import history
+from mlforge.engines.polars import PolarsEngine
+from mlforge.errors import DefinitionError
+from mlforge.features import Feature
+from mlforge.files import File, Folder
+from mlforge.source import Source
+from mlforge.span import Span
+from mlforge.stage import Stage
+from mlforge.storable import storable
+from mlforge.verdicts import CheckResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardReport:
+    """What was made of the rows of some entities.
+
+    Attributes:
+        rows: How many rows the function returned.
+        events: How many of them have a key and a timestamp.
+        checks: The verdicts.
+        schema: The columns of the history.
+        files: What was written.
+        error: Why nothing was; None where it was.
+    """
+
+    rows: int = 0
+    events: int = 0
+    checks: Sequence[CheckResult] = ()
+    schema: Mapping[str, pl.DataType] = field(default_factory=dict)
+    files: Sequence[File] = ()
+    error: BaseException | None = None
+
+
+class Shard(Source):
+    """The rows of some entities.
+
+    Args:
+        frame: The rows.
+        name: What the whole source is called.
+    """
+
+    def __init__(self, frame: pl.DataFrame, name: str) -> None:
+        self._frame = frame
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+    def scan(self) -> pl.LazyFrame:
+        """The rows."""
+        return self._frame.lazy()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A feature's history, for some of its entities.
+
+    Attributes:
+        feature: The feature.
+        source: What its source is called.
+        part: Only the rows that these events can change; None: all.
+        folder: Where files go.
+    """
+
+    feature: Feature
+    source: str
+    part: Span | None
+    folder: Folder
+
+    def __call__(self, frame: pl.DataFrame) -> ShardReport:
+        """What becomes of the rows of some entities; an error is reported, so that it is told as everywhere else."""
+        stage = Stage(self.folder, self.feature.timestamp)
+        try:
+            loaded = PolarsEngine().examine(self.feature, Shard(frame, self.source), self.part)
+            self._require_own(frame, loaded.events)
+            rows = history(self.feature, loaded.events, self.part)
+            stage.write(rows)
+        except Exception as error:  # noqa: BLE001 -- the function is the user's, and may raise anything
+            return ShardReport(error=_portable(error))
+        return ShardReport(
+            rows=len(loaded.events) + loaded.left_out,
+            events=len(loaded.events),
+            checks=loaded.checks,
+            schema=rows.schema,
+            files=stage.files,
+        )
+
+    def _require_own(self, frame: pl.DataFrame, events: pl.DataFrame) -> None:
+        """Refuses entities that are not those of the rows: another machine may make rows of them as well."""
+        keys = list(self.feature.keys)
+        given = storable(frame.select(keys).unique(), feature=self.feature.name)
+        strange = events.select(keys).unique()
+        if dict(given.schema) == dict(strange.schema):
+            strange = strange.join(given, on=keys, how="anti", nulls_equal=True)
+        if len(strange):
+            raise DefinitionError(
+                f"Feature {self.feature.name!r}: its function makes the entity {strange.row(0, named=True)} of rows of "
+                f"others: on Spark each machine has some entities only, so the keys have to be columns of the source, "
+                f"as they are."
+            )
+
+
+def run(payload: bytes, batches: Iterator[Any]) -> Iterator[Any]:
+    """Does a pickled task to the rows of some entities; the report, pickled, as one row of Arrow, or none of no rows.
+
+    Args:
+        payload: The task.
+        batches: The rows, as PyArrow's record batches.
+    """
+    import pyarrow as pa
+
+    there = list(batches)
+    if there:
+        frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(there)))
+        there.clear()
+        task: Task = pickle.loads(payload)  # noqa: S301 -- our own
+        yield pa.RecordBatch.from_pydict({"report": [pickle.dumps(task(frame))]})
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that another process can raise."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 -- our own
+    except Exception:  # noqa: BLE001 -- whatever it is made of
+        return DefinitionError(f"{type(error).__name__}: {error}")
+    return error
