@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from mlforge.build import BuildReport, Means, build, look
 from mlforge.duration import microseconds
-from mlforge.engines import Engines
+from mlforge.engines import Engine, Engines
 from mlforge.errors import MlforgeError, RequestError
-from mlforge.features import Feature
+from mlforge.features import EngineName, Feature
 from mlforge.instant import Moment, instant
 from mlforge.memory import as_bytes
 from mlforge.online.base import OnlineStore
@@ -42,6 +42,7 @@ class BuildRequest:
     allow_breaking: bool = False
     dry_run: bool = False
     memory_limit: str | None = None
+    engine: Engine | EngineName | None = None
 
     def __post_init__(self) -> None:
         about_online = {

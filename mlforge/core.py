@@ -115,6 +115,7 @@ class Definitions:
         allow_breaking: bool = False,
         dry_run: bool = False,
         memory_limit: str | None = None,
+        engine: Engine | EngineName | None = None,
     ) -> list[BuildReport]:
         """Builds features offline and, if asked to, makes the online store hold the values that hold now.
 
@@ -149,6 +150,7 @@ class Definitions:
                 project's by default. What does not fit goes to disk, beside the tables, and entities are computed some
                 at a time: the result is the same. The events of any one entity have to fit, and what a function holds
                 that does not stream (a `DataFrame`, a join, a sort) is not counted.
+            engine: What runs the functions of features that name no engine; the project's by default.
 
         Returns:
             One report a feature.
@@ -172,6 +174,7 @@ class Definitions:
             allow_breaking=allow_breaking,
             dry_run=dry_run,
             memory_limit=memory_limit,
+            engine=engine,
         )
         return list(self.building(features, request))
 
@@ -190,7 +193,8 @@ class Definitions:
             )
         if request.memory_limit is None:
             request = replace(request, memory_limit=self.memory_limit)
-        return builds(chosen, request, self.store, online_store, self.engines, self.as_of)
+        engines = self.engines if request.engine is None else Engines(request.engine)
+        return builds(chosen, request, self.store, online_store, engines, self.as_of)
 
     @overload
     def get_training_data(
@@ -290,22 +294,27 @@ class Definitions:
         requests = self._requests(features, prefix=prefix)
         return await async_online_frame(self.require_online_store(), requests, entities)
 
-    def validate(self, features: Sequence[str] | None = None) -> list[ValidationReport]:
+    def validate(self, features: Sequence[str] | None = None, *, shards: int | None = None) -> list[ValidationReport]:
         """Runs the functions of features over their sources and the checks over what they return; asks no store.
 
         A feature that cannot be run, also where its function raises, is a report with a problem.
 
         Args:
             features: Names; all features by default.
+            shards: Also splits the rows of each source by entity into so many parts, runs the function on each, and
+                sees whether it returns the same: whether it is local to an entity, as `engine="spark"` needs it. What
+                is not is a problem of the report.
 
         Returns:
             One report a feature.
 
         Raises:
-            RequestError: A name is unknown.
+            RequestError: A name is unknown, or there are less than two shards.
             DefinitionError: A feature reads one that the project does not have, or they read each other.
         """
-        return [validate(feature, self.engines) for feature in self.in_order(features)]
+        if shards is not None and shards < 2:
+            raise RequestError(f"shards={shards!r} splits nothing: write 2 or more.")
+        return [validate(feature, self.engines, shards) for feature in self.in_order(features)]
 
     def verify(
         self,

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
+from polars.testing import assert_frame_equal
 
-from mlforge.engines import Engines
+from mlforge import verdicts
+from mlforge.engines import Engine, Engines
 from mlforge.engines.history import history
-from mlforge.errors import MlforgeError, one_line
+from mlforge.engines.task import local
+from mlforge.errors import DefinitionError, MlforgeError, one_line
 from mlforge.features import Feature
 from mlforge.modules import origin
 from mlforge.source import Source
@@ -41,7 +44,7 @@ class ValidationReport:
         return not self.problem and all(check.passed or check.severity == "warn" for check in self.checks)
 
 
-def validate(feature: Feature, engines: Engines) -> ValidationReport:
+def validate(feature: Feature, engines: Engines, shards: int | None = None) -> ValidationReport:
     """Runs a feature's function over its source and its checks over the result; asks no store, computes no windows.
 
     What else a build would refuse (a missing file, columns and dtypes that do not fit, two rows for one entity of a
@@ -49,9 +52,12 @@ def validate(feature: Feature, engines: Engines) -> ValidationReport:
     """
     began = time.perf_counter()
     try:
-        loaded = engines.of(feature).load(feature, _source(feature, engines))
+        engine, source = engines.of(feature), _source(feature, engines)
+        loaded = engine.load(feature, source)
         # Windows tell from no rows at all whether the dtypes fit.
         history(feature, loaded.events.clear() if feature.timestamp else loaded.events)
+        if shards is not None:
+            _require_local(feature, source, engine, loaded.events, shards)
     except MlforgeError as error:
         return _cannot_be_run(feature, str(error), began)
     except Exception as error:  # noqa: BLE001
@@ -69,6 +75,39 @@ def validate(feature: Feature, engines: Engines) -> ValidationReport:
 
 def _cannot_be_run(feature: Feature, problem: str, began: float) -> ValidationReport:
     return ValidationReport(feature=feature.name, problem=problem, seconds=time.perf_counter() - began)
+
+
+def _require_local(feature: Feature, source: Source, engine: Engine, whole: pl.DataFrame, shards: int) -> None:
+    """Refuses a function that returns something else where it sees some entities only.
+
+    Raises:
+        DefinitionError: It does, with an example.
+    """
+    rows = source.scan().collect(engine="streaming")
+    if missing := [key for key in feature.keys if key not in rows.columns]:
+        raise DefinitionError(
+            f"its source has no column {missing[0]!r}, by which its rows could be split: the keys have to be columns "
+            f"of the source."
+        )
+    shard = pl.struct(feature.keys).hash() % shards
+    parts = [rows.filter(shard == number) for number in range(shards)]
+    found = pl.concat([local(engine, feature, part, repr(source)).events for part in parts if len(part)])
+    order = [*feature.index, *(name for name in whole.columns if name not in feature.index)]
+    one, other = (events.select(order).sort(order, nulls_last=False) for events in (whole, found))
+    try:
+        # Sums may be added in another order.
+        assert_frame_equal(one, other, rel_tol=1e-9, abs_tol=1e-9)
+    except AssertionError:
+        only = [a.join(b, on=order, how="anti", nulls_equal=True) for a, b in ((one, other), (other, one))]
+        shown = "; ".join(
+            f"{what}: {verdicts.shown(rows.row(0, named=True))}"
+            for what, rows in zip(("of all rows", f"in {shards} shards"), only, strict=True)
+            if len(rows)
+        )
+        raise DefinitionError(
+            f"its function is not local to an entity, as it has to be on Spark: what it returns for one depends on the "
+            f"rows of others ({shown})."
+        ) from None
 
 
 class _Fresh(Source):

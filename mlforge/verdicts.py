@@ -63,6 +63,13 @@ def run_lazily(checks: Mapping[str, Check], rows: pl.LazyFrame, *, order: str, f
     return [_lazy_verdict(name, check, rows, order, feature) for name, check in checks.items()]
 
 
+def by_row(check: Check, schema: Mapping[str, pl.DataType]) -> bool:
+    """Whether a check judges each row by itself, of rows with these columns."""
+    # Polars knows, and filters before it sorts only by what does.
+    plan = pl.LazyFrame(schema=schema).with_columns(mlforge_order=0).sort("mlforge_order").filter(check.expression)
+    return plan.explain().lstrip().startswith("SORT")
+
+
 def require(results: Sequence[CheckResult], *, feature: str) -> None:
     """Raises CheckFailedError, with the counts and an example, if a check of severity error failed."""
     lost = [result for result in results if result.severity == "error" and not result.passed]
@@ -99,9 +106,10 @@ def _verdict(name: str, check: Check, frame: pl.DataFrame, feature: str) -> Chec
 
 def _lazy_verdict(name: str, check: Check, rows: pl.LazyFrame, order: str, feature: str) -> CheckResult:
     count = rows.select(pl.len())
-    if check.expression.meta.is_row_separable():
-        # Of no rows, so that it is known what it gives.
-        _holds(name, check, rows.drop(order).limit(0).collect(), feature)
+    schema = rows.drop(order).collect_schema()
+    # Of no rows, so that it is known what it gives.
+    _holds(name, check, pl.DataFrame(schema=schema), feature)
+    if by_row(check, schema):
         failing = rows.filter(~check.expression)
     else:
         held = rows.select(*columns_of(check), order).sort(order).collect(engine="streaming")

@@ -79,7 +79,7 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str], dict[str, Any]]] = [
         Definitions.build,
         ["features"],
         {
-            **dict.fromkeys(("features", "as_of", "start", "end", "look_back", "memory_limit"), None),
+            **dict.fromkeys(("features", "as_of", "start", "end", "look_back", "memory_limit", "engine"), None),
             **dict.fromkeys(("online", "incremental", "force", "full", "allow_breaking", "dry_run"), False),
         },
     ),

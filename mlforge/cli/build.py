@@ -1,7 +1,7 @@
 """`mlforge build`: computes features, and syncs them online."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App
 
@@ -19,6 +19,7 @@ EXAMPLES = """Examples:
   mlforge build --online --dry-run
   mlforge build --start 2018-01-01 --end 2018-01-02
   mlforge build --incremental --look-back 3d --online
+  mlforge build --memory-limit 2GB
   mlforge build --online --report dagster"""
 
 
@@ -40,6 +41,8 @@ def build(
     full: bool = False,
     allow_breaking: bool = False,
     dry_run: bool = False,
+    memory_limit: str | None = None,
+    engine: Literal["polars", "duckdb", "spark"] | None = None,
     definitions: str | None = None,
     json: bool = False,
     report: str | None = None,
@@ -64,6 +67,9 @@ def build(
         full: Write every entity online, not only those whose values differ.
         allow_breaking: Go online although columns that are there went away or have other types.
         dry_run: Build and write nothing; show what a sync of the version that is built would do.
+        memory_limit: How much memory to take, as in 2GB: what does not fit goes to disk; by default the limit of the
+            Definitions, or else what there is.
+        engine: What runs the functions of features that name no engine; by default the engine of the Definitions.
         definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
             [tool.mlforge], or else ./definitions.py.
         json: Print the reports as one JSON array.
@@ -91,6 +97,8 @@ def build(
             full=full,
             allow_breaking=allow_breaking,
             dry_run=dry_run,
+            memory_limit=memory_limit,
+            engine=engine,
         )
         building = defs.building(names, request)
     reports: list[BuildReport] = []

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """Examples:
   mlforge validate
-  mlforge validate --features user_spend,store_sales --json"""
+  mlforge validate --features user_spend,store_sales --json
+  mlforge validate --shards 8"""
 
 
 def register(app: App) -> None:
@@ -19,7 +20,13 @@ def register(app: App) -> None:
     app.command(validate, help_epilogue=EXAMPLES)
 
 
-def validate(*, features: list[str] | None = None, definitions: str | None = None, json: bool = False) -> int:
+def validate(
+    *,
+    features: list[str] | None = None,
+    shards: int | None = None,
+    definitions: str | None = None,
+    json: bool = False,
+) -> int:
     """Run the functions and checks of features on their sources; the exit code is 1 where one fails.
 
     No window is computed, and no store is asked or written. A feature that cannot be run is reported, with what its
@@ -29,6 +36,8 @@ def validate(*, features: list[str] | None = None, definitions: str | None = Non
 
     Args:
         features: Which features, separated by commas or given several times; all by default.
+        shards: Split the rows of each source by entity into so many parts as well, run the function on each, and see
+            whether it returns the same: on Spark it has to.
         definitions: The file with the Definitions, or file.py:name; by default what pyproject.toml names under
             [tool.mlforge], or else ./definitions.py.
         json: Print one JSON array.
@@ -44,7 +53,7 @@ def validate(*, features: list[str] | None = None, definitions: str | None = Non
     try:
         for number, feature in enumerate(chosen, start=1):
             with output.working(f"validating {feature.name} ({number} of {len(chosen)})"):
-                reports += defs.validate([feature.name])
+                reports += defs.validate([feature.name], shards=shards)
     finally:
         # Whoever interrupts it is shown what was found before.
         _render(reports, json=json)

@@ -29,11 +29,13 @@ class Loaded:
         events: One row an event, or an entity: keys and timestamp without nulls, columns in storable dtypes.
         left_out: How many rows had no key or no timestamp.
         checks: The verdicts.
+        schema: The columns that it returned.
     """
 
     events: pl.DataFrame
     left_out: int
     checks: Sequence[CheckResult]
+    schema: Mapping[str, pl.DataType]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,7 @@ class Engine(ABC):
         asked = frame if part is None else shape.within(frame, feature, part)
         results = verdicts.run(feature.checks, asked, feature=feature.name) if checked else []
         events = settled(feature, frame)
-        return Loaded(events=events, left_out=len(frame) - len(events), checks=results)
+        return Loaded(events=events, left_out=len(frame) - len(events), checks=results, schema=frame.schema)
 
     def compute(
         self, feature: Feature, source: Source, part: Span | None, workplace: Workplace, memory_limit: int | None = None

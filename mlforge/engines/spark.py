@@ -17,7 +17,6 @@ import polars as pl
 import polars.selectors as cs
 
 from mlforge import verdicts
-from mlforge.checks import columns_of, unique
 from mlforge.engines import shape
 from mlforge.engines.base import Computed, reading
 from mlforge.engines.polars import PolarsEngine
@@ -76,7 +75,6 @@ class SparkEngine(PolarsEngine):
         self, feature: Feature, source: Source, part: Span | None, workplace: Workplace, memory_limit: int | None = None
     ) -> Computed:
         """As every engine; what a task may take is a matter of Spark's own settings."""
-        _require_local(feature)
         task = Task(
             # What it reads may hold what no other process can have, such as a connection.
             feature=replace(feature, source=Source()),
@@ -133,19 +131,6 @@ def _session() -> "SparkSession":
         ) from error
     session.sparkContext.setLogLevel("ERROR")
     return session
-
-
-def _require_local(feature: Feature) -> None:
-    """Refuses checks that no machine can decide, since it would have to see all rows."""
-    for name, check in feature.checks.items():
-        columns = columns_of(check)
-        # Rows of one entity are on one machine.
-        alike = columns and check.expression.meta.eq(unique(*columns).expression) and {*feature.keys} <= {*columns}
-        if not alike and not check.expression.meta.is_row_separable():
-            raise DefinitionError(
-                f"Feature {feature.name!r}: the check {name!r} looks at all rows at once, which no machine of Spark's "
-                f"sees: make it a condition on each row, or build the feature with engine='polars' and a memory_limit."
-            )
 
 
 def _together(reports: Sequence[ShardReport]) -> list[CheckResult]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import polars as pl
 
+from mlforge.checks import columns_of, unique
+from mlforge.engines.base import Engine, Loaded
 from mlforge.engines.history import history
 from mlforge.engines.polars import PolarsEngine
 from mlforge.errors import DefinitionError
@@ -16,7 +18,7 @@ from mlforge.source import Source
 from mlforge.span import Span
 from mlforge.stage import Stage
 from mlforge.storable import storable
-from mlforge.verdicts import CheckResult
+from mlforge.verdicts import CheckResult, by_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +82,8 @@ class Task:
         """What becomes of the rows of some entities; an error is reported, so that it is told as everywhere else."""
         stage = Stage(self.folder, self.feature.timestamp)
         try:
-            loaded = PolarsEngine().examine(self.feature, Shard(frame, self.source), self.part)
-            self._require_own(frame, loaded.events)
+            loaded = local(PolarsEngine(), self.feature, frame, self.source, self.part)
+            self._require_local_checks(loaded.schema)
             rows = history(self.feature, loaded.events, self.part)
             stage.write(rows)
         except Exception as error:  # noqa: BLE001 -- the function is the user's, and may raise anything
@@ -94,19 +96,45 @@ class Task:
             files=stage.files,
         )
 
-    def _require_own(self, frame: pl.DataFrame, events: pl.DataFrame) -> None:
-        """Refuses entities that are not those of the rows: another machine may make rows of them as well."""
-        keys = list(self.feature.keys)
-        given = storable(frame.select(keys).unique(), feature=self.feature.name)
-        strange = events.select(keys).unique()
-        if dict(given.schema) == dict(strange.schema):
-            strange = strange.join(given, on=keys, how="anti", nulls_equal=True)
-        if len(strange):
-            raise DefinitionError(
-                f"Feature {self.feature.name!r}: its function makes the entity {strange.row(0, named=True)} of rows of "
-                f"others: on Spark each machine has some entities only, so the keys have to be columns of the source, "
-                f"as they are."
-            )
+    def _require_local_checks(self, schema: Mapping[str, pl.DataType]) -> None:
+        """Refuses checks that no machine can decide, since it would have to see all rows."""
+        for name, check in self.feature.checks.items():
+            columns = columns_of(check)
+            # Rows of one entity are on one machine.
+            alike = columns and check.expression.meta.eq(unique(*columns).expression)
+            if not by_row(check, schema) and not (alike and {*self.feature.keys} <= {*columns}):
+                raise DefinitionError(
+                    f"Feature {self.feature.name!r}: the check {name!r} looks at all rows at once, which no machine of "
+                    f"Spark's sees: make it a condition on each row, or build the feature with engine='polars' and a "
+                    f"memory_limit."
+                )
+
+
+def local(engine: Engine, feature: Feature, frame: pl.DataFrame, source: str, part: Span | None = None) -> Loaded:
+    """What a function makes of all rows of some entities, if these are the entities that it returns.
+
+    Args:
+        engine: What runs it.
+        feature: The feature.
+        frame: The rows.
+        source: What their source is called.
+        part: As for `Engine.load`.
+
+    Raises:
+        DefinitionError: It returns another entity: whoever has the rows of others may do so as well.
+    """
+    loaded = engine.examine(feature, Shard(frame, source), part)
+    keys = list(feature.keys)
+    given = storable(frame.select(keys).unique(), feature=feature.name)
+    strange = loaded.events.select(keys).unique()
+    if dict(given.schema) == dict(strange.schema):
+        strange = strange.join(given, on=keys, how="anti", nulls_equal=True)
+    if len(strange):
+        raise DefinitionError(
+            f"Feature {feature.name!r}: its function makes the entity {strange.row(0, named=True)} of rows of others: "
+            f"where rows are split by entity, as on Spark, the keys have to be columns of the source, as they are."
+        )
+    return loaded
 
 
 def run(payload: bytes, batches: Iterator[Any]) -> Iterator[Any]:
