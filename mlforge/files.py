@@ -1,7 +1,6 @@
 """The Parquet files of a table, which are nothing to its readers before a commit names them."""
 
 import json
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +12,6 @@ import polars as pl
 from deltalake.transaction import AddAction
 
 from mlforge.months import MONTH
-
-# So many bytes at once are sent to a bucket.
-BLOCK = 2**24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +40,18 @@ class Folder:
         Raises:
             OSError: It cannot be written.
         """
-        if self.is_local:
-            return _write(rows, Path(self.path, name))
-        with tempfile.NamedTemporaryFile(suffix=".parquet") as local:
-            size = _write(rows, Path(local.name))
-            with self._bucket().open_output_stream(name) as out:
-                while block := local.read(BLOCK):
-                    out.write(block)
-        return size
+        if not self.is_local:
+            self._sink(rows, f"{self.path}/{name}")
+            # Polars does not say it.
+            return int(self._bucket().get_file_info(name).size)
+        file = Path(self.path, name)
+        try:
+            # By Polars, which takes a third of the time that delta-rs does.
+            self._sink(rows, file)
+            return file.stat().st_size
+        except BaseException:
+            file.unlink(missing_ok=True)
+            raise
 
     def delete(self, name: str) -> None:
         """Takes a file away, if it is there."""
@@ -59,6 +59,10 @@ class Folder:
             Path(self.path, name).unlink(missing_ok=True)
         else:
             self._bucket().delete_file(name)
+
+    def _sink(self, rows: pl.LazyFrame, file: str | Path) -> None:
+        options = dict(self.options) if self.options else None
+        rows.sink_parquet(file, compression="snappy", mkdir=self.is_local, storage_options=options)
 
     def _bucket(self) -> Any:
         # Needs PyArrow, as whoever writes there has: the tasks of Spark.
@@ -101,13 +105,3 @@ class File:
 def file_name(month: str) -> str:
     """A name that no other file has."""
     return f"{MONTH}={month}/{uuid4()}.parquet"
-
-
-def _write(rows: pl.LazyFrame, file: Path) -> int:
-    try:
-        # By Polars, which takes a third of the time that delta-rs does.
-        rows.sink_parquet(file, compression="snappy", mkdir=True)
-        return file.stat().st_size
-    except BaseException:
-        file.unlink(missing_ok=True)
-        raise

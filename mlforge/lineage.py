@@ -33,6 +33,11 @@ class TableSource(Source):
         """The files of the version."""
         return self.snapshot.parquet_files()
 
+    @property
+    def storage_options(self) -> Mapping[str, str] | None:
+        """Those of its store."""
+        return self.snapshot.options
+
     def fingerprint(self) -> str:
         """The table and the files that its version has."""
         return f"{self.snapshot.table_id}:{self.snapshot.content}"

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import Literal
@@ -32,6 +32,11 @@ class Source:
 
     def parquet_files(self) -> list[str] | None:
         """The Parquet files, as paths and URLs, whose rows are the data; None where it is anything else."""
+        return None
+
+    @property
+    def storage_options(self) -> Mapping[str, str] | None:
+        """What reading these needs that is not in the environment."""
         return None
 
 

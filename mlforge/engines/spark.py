@@ -20,7 +20,7 @@ from mlforge import verdicts
 from mlforge.engines import shape
 from mlforge.engines.base import Computed, reading
 from mlforge.engines.polars import PolarsEngine
-from mlforge.engines.task import ShardReport, Task
+from mlforge.engines.task import ShardReport, Task, arrow
 from mlforge.errors import DefinitionError, StoreError, one_line
 from mlforge.features import RESERVED, EngineName, Feature
 from mlforge.modules import is_own
@@ -40,9 +40,9 @@ class SparkEngine(PolarsEngine):
     mean or a rank over all of them does; `mlforge validate --shards` finds out. The keys are columns of the source. A
     check is a condition on each row, or `checks.unique` over the keys.
 
-    Spark reads Parquet and features by itself; a Source of one's own is asked for `spark(session)`, which returns a
-    Spark DataFrame, if it has that; anything else is read by this machine and put beside the table. The table has to be
-    where all machines reach it. They need mlforge (and so Polars) and PyArrow.
+    Parquet and features are read by the machines; a Source of one's own is asked for `spark(session)`, which returns a
+    Spark DataFrame, if it has that; anything else is read by this machine and put beside the table. The table, and what
+    is read from a folder, have to be where all machines reach them. These need mlforge (and so Polars) and PyArrow.
 
     Args:
         session: A session of Spark's, classic or Connect; by default the active one, or a local one, which ends with
@@ -163,8 +163,12 @@ def _spark_rows(session: "SparkSession", feature: Feature, source: Source, workp
                     cs.datetime("ns").dt.cast_time_unit("us"), cs.by_dtype(pl.UInt64).cast(pl.Int64)
                 )
                 files = [workplace.shared.copied(known)]
-        rows = session.read.parquet(*map(_address, files))
-        rows = rows.drop(*[name for name in rows.columns if name.startswith(RESERVED)])
+        if any("://" in file for file in files):
+            rows = _read_by_tasks(session, files, source, scanned.collect_schema())
+        else:
+            rows = session.read.parquet(*map(_address, files))
+            # The months of a table, which are in the names of its folders.
+            rows = rows.drop(*[name for name in rows.columns if name.startswith(RESERVED)])
     if missing := [key for key in feature.keys if key not in rows.columns]:
         raise DefinitionError(
             f"Feature {feature.name!r}: its source has no column {missing[0]!r}: on Spark the rows are split by entity "
@@ -173,9 +177,25 @@ def _spark_rows(session: "SparkSession", feature: Feature, source: Source, workp
     return rows
 
 
+def _read_by_tasks(session: "SparkSession", files: list[str], source: Source, schema: pl.Schema) -> "DataFrame":
+    """What is in files of a bucket, which Polars reads in tasks: it knows the store's options, Spark may not."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    options = dict(source.storage_options or {})
+
+    def run(batches: Iterator[Any]) -> Iterator[Any]:
+        from mlforge.engines.task import read
+
+        return read(batches, options, schema)
+
+    found: DataFrame = session.createDataFrame([(file,) for file in files], "file string")
+    split = found.repartition(len(files), "file")
+    return split.mapInArrow(run, from_arrow_schema(arrow(pl.DataFrame(schema=schema)).schema))
+
+
 def _address(file: str) -> str:
-    """A file as Spark wants it, which takes a path for a pattern in a file system of the cluster's."""
-    return file if "://" in file else "file://" + re.sub(r"([\[\]{}*?\\])", r"\\\1", str(Path(file).absolute()))
+    """A local file as Spark wants it, which takes a path for a pattern in a file system of the cluster's."""
+    return "file://" + re.sub(r"([\[\]{}*?\\])", r"\\\1", str(Path(file).absolute()))
 
 
 def _pickled(task: Task) -> bytes:

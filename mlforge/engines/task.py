@@ -20,6 +20,9 @@ from mlforge.stage import Stage
 from mlforge.storable import storable
 from mlforge.verdicts import CheckResult, by_row
 
+# So many rows of a file are held at once by whoever only hands them on.
+READ_AT_ONCE = 200_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardReport:
@@ -152,6 +155,25 @@ def run(payload: bytes, batches: Iterator[Any]) -> Iterator[Any]:
         there.clear()
         task: Task = pickle.loads(payload)  # noqa: S301 -- our own
         yield pa.RecordBatch.from_pydict({"report": [pickle.dumps(task(frame))]})
+
+
+def read(batches: Iterator[Any], options: Mapping[str, str], schema: Mapping[str, pl.DataType]) -> Iterator[Any]:
+    """What is in Parquet files, as PyArrow's record batches.
+
+    Args:
+        batches: The URLs of the files, as the column `file`.
+        options: The storage options.
+        schema: Which columns, and their dtypes.
+    """
+    for file in (file for batch in batches for file in batch.column("file").to_pylist()):
+        rows = pl.scan_parquet(file, glob=False, hive_partitioning=False, storage_options=dict(options) or None)
+        for frame in rows.select(list(schema)).cast(pl.Schema(schema)).collect_batches(chunk_size=READ_AT_ONCE):
+            yield from arrow(frame).to_batches()
+
+
+def arrow(frame: pl.DataFrame) -> Any:
+    """A frame as a table of PyArrow's that Spark takes: it does not know views."""
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def _portable(error: Exception) -> Exception:
