@@ -3,6 +3,7 @@
 from mlforge_dagster.automation import feature_job, feature_schedule
 from mlforge_dagster.component import FeatureStoreComponent
 from mlforge_dagster.definitions import build_definitions, feature_assets
+from mlforge_dagster.engine import EngineResource, StepSettings
 from mlforge_dagster.ops import write_batch_op
 from mlforge_dagster.partitions import partition_schedule
 from mlforge_dagster.report import report, reporter
@@ -12,9 +13,11 @@ from mlforge_dagster.translator import AssetData, MlforgeTranslator
 
 __all__ = [
     "AssetData",
+    "EngineResource",
     "FeatureStoreComponent",
     "MlforgeTranslator",
     "RedisStoreResource",
+    "StepSettings",
     "build_definitions",
     "feature_assets",
     "feature_job",

@@ -1,12 +1,14 @@
 """Features as Dagster assets: each with its history offline, and downstream of it the values that hold now."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 
 from mlforge.building import BuildRequest
 from mlforge.core import Definitions
+from mlforge.engines import Engines
 from mlforge.errors import CheckFailedError, DefinitionError, RequestError
 from mlforge.features import Feature
 from mlforge.online import OnlineStore
@@ -14,6 +16,7 @@ from mlforge.validate import validate
 from mlforge.verdicts import CheckResult
 from mlforge_dagster import metadata
 from mlforge_dagster.checks import DESCRIPTIONS, IN_SYNC, PARITY, in_sync, parity
+from mlforge_dagster.engine import ENGINE, EngineResource, means
 from mlforge_dagster.graph import Graph
 from mlforge_dagster.online import CONFIG_FIELDS, OnlineConfig, keeps_status, online_store_of, resource_keys, written
 from mlforge_dagster.online_version import online_version
@@ -30,7 +33,7 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
 
     A check of severity error blocks: where it fails nothing is published, and what is downstream is left as it is.
     """
-    spec = graph.offline[feature.name]
+    spec, step = graph.offline[feature.name], graph.step("offline", feature)
     checks = [
         dg.AssetCheckSpec(
             identifier(name),
@@ -53,18 +56,22 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
         # What makes the verdicts optional as well: a build that is skipped has none.
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run() if spec.partitions_def else None,
+        required_resource_keys={ENGINE} if isinstance(graph.engine, EngineResource) else set(),
+        op_tags=step.op_tags,
+        pool=step.pool,
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Result]:
+        engine, memory_limit = means(step, graph.engine, context)
         if spec.key not in context.selected_asset_keys:
-            found = validate(feature, defs.engines)
+            found = validate(feature, defs.engines if engine is None else Engines(engine))
             yield from verdicts(context, found.checks)
             if found.problem:
                 raise dg.Failure(f"Feature {feature.name!r}: {found.problem}")
             return
-        request = BuildRequest()
+        request = BuildRequest(engine=engine, memory_limit=memory_limit)
         if partitioned := context.has_partition_key_range or context.has_partition_key:
             window = context.partition_time_window
-            request = BuildRequest(start=window.start, end=window.end)
+            request = replace(request, start=window.start, end=window.end)
         # Dagster takes the versions of what is upstream before a step begins; here it is what the build finds.
         seen, tags = graph.seen(feature), None
         if seen is not None:
@@ -104,7 +111,7 @@ def online_asset(
     defs: Definitions, graph: Graph, feature: Feature, given: OnlineStore | RedisStoreResource
 ) -> dg.AssetsDefinition:
     """The values of a feature that hold now, kept by a sync: it reads the offline table itself."""
-    spec = graph.online[feature.name]
+    spec, step = graph.online[feature.name], graph.step("online", feature)
     checks = [IN_SYNC, PARITY] if keeps_status(given) else [PARITY]
 
     @dg.multi_asset(
@@ -115,6 +122,8 @@ def online_asset(
         required_resource_keys=resource_keys(given),
         # As a parameter, Dagster would work it out anew for every feature.
         config_schema=CONFIG_FIELDS,
+        op_tags=step.op_tags,
+        pool=step.pool,
     )
     def write(context: dg.AssetExecutionContext) -> Iterator[Result]:
         online_store, config = online_store_of(given, context), OnlineConfig(**context.op_execution_context.op_config)

@@ -1,6 +1,7 @@
 """A project as a Dagster component, for `defs.yaml`."""
 
 from pathlib import Path
+from typing import Literal
 
 import dagster as dg
 
@@ -8,6 +9,7 @@ from mlforge import loader
 from mlforge.errors import DefinitionError
 from mlforge_dagster.automation import feature_schedule
 from mlforge_dagster.definitions import build_definitions
+from mlforge_dagster.engine import EngineResource
 from mlforge_dagster.sensor import online_reconcile_sensor
 
 # The folders whose modules are loaded: of several, each would run with those of the last one.
@@ -33,6 +35,8 @@ class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
         partitions: By feature a day in the first month of its partitions.
         schedule: When all features are built, as cron; left out, there is no schedule.
         reconcile: Whether there is a sensor that keeps online what offline says.
+        engine: What runs features that name no engine: polars, duckdb or spark; left out, what the Definitions say.
+        memory_limit: How much memory a build may take, as in `"2GB"`; left out, what the Definitions say.
         freshness: Whether features with an interval have freshness policies, as of `build_definitions`.
     """
 
@@ -41,6 +45,8 @@ class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
     schedule: str | None = None
     reconcile: bool = False
     freshness: bool = True
+    engine: Literal["polars", "duckdb", "spark"] | None = None
+    memory_limit: str | None = None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The project as Dagster definitions.
@@ -64,6 +70,7 @@ class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
             defs,
             partitions=self.partitions,
             freshness=self.freshness,
+            engine=EngineResource(engine=self.engine, memory_limit=self.memory_limit),
             schedules=[feature_schedule(defs, self.schedule)] if self.schedule else [],
             sensors=[online_reconcile_sensor(defs)] if self.reconcile else [],
         )

@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 
 from mlforge.core import Definitions
+from mlforge.engines import Engine
+from mlforge.features import EngineName
 from mlforge.online import OnlineStore
 from mlforge_dagster.assets import offline_asset, online_asset
 from mlforge_dagster.automation import require_fitting
+from mlforge_dagster.engine import ENGINE, EngineResource
 from mlforge_dagster.graph import Graph, Key
 from mlforge_dagster.online import ONLINE_STORE
 from mlforge_dagster.partitions import Partitions, chosen
@@ -24,6 +27,7 @@ def feature_assets(
     partitions: Mapping[str, Partitions] | None = None,
     sources: Mapping[str, Key] | None = None,
     freshness: bool = True,
+    engine: EngineResource | Engine | EngineName | None = None,
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The assets of a project, for those who compose `dagster.Definitions` by hand.
 
@@ -38,6 +42,9 @@ def feature_assets(
         freshness: Whether a feature with an interval (and what is online of it) is to be materialised as often as
             that, an hour at least: Dagster warns after two intervals and says after three that it is not fresh. Not
             where the project has an `as_of`, since time stands still there, and not over a policy of the translator.
+        engine: What runs the functions of features that name no engine, instead of the project's. A resource, which
+            also says how much memory a build may take, has to be among the `resources` as `"engine"`. A translator's
+            `get_step` goes before.
 
     Returns:
         The sources, which can be observed if they tell whether their data has changed, and for every feature an asset
@@ -47,7 +54,15 @@ def feature_assets(
         DefinitionError: Two assets have the same key, a feature without timestamp is partitioned or by anything but
             time, or there is none of that name.
     """
-    graph = Graph(defs, translator, online_store, partitions=chosen(partitions), sources=sources, freshness=freshness)
+    graph = Graph(
+        defs,
+        translator,
+        online_store,
+        partitions=chosen(partitions),
+        sources=sources,
+        freshness=freshness,
+        engine=engine,
+    )
     return _assets(defs, graph)
 
 
@@ -59,6 +74,7 @@ def build_definitions(
     partitions: Mapping[str, Partitions] | None = None,
     sources: Mapping[str, Key] | None = None,
     freshness: bool = True,
+    engine: EngineResource | Engine | EngineName | None = None,
     jobs: Sequence[dg.JobDefinition] = (),
     schedules: Sequence[dg.ScheduleDefinition] = (),
     sensors: Sequence[dg.SensorDefinition] = (),
@@ -76,6 +92,7 @@ def build_definitions(
         partitions: By feature its partitions.
         sources: The keys of sources that are assets already.
         freshness: Whether there are freshness policies.
+        engine: As for `feature_assets`; a resource is among the definitions' resources.
         jobs: Jobs beside.
         schedules: Schedules beside.
         sensors: Sensors beside.
@@ -84,10 +101,19 @@ def build_definitions(
         DefinitionError: As for `feature_assets`, a `feature_job` names a feature with partitions, or a job, schedule or
             sensor was made with another translator.
     """
-    graph = Graph(defs, translator, online_store, partitions=chosen(partitions), sources=sources, freshness=freshness)
+    graph = Graph(
+        defs,
+        translator,
+        online_store,
+        partitions=chosen(partitions),
+        sources=sources,
+        freshness=freshness,
+        engine=engine,
+    )
     for each in (*jobs, *schedules, *sensors):
         require_fitting(each, graph)
-    resources = {ONLINE_STORE: online_store} if isinstance(online_store, RedisStoreResource) else {}
+    given = {ONLINE_STORE: online_store, ENGINE: engine}
+    resources = {name: each for name, each in given.items() if isinstance(each, dg.ConfigurableResource)}
     assets = _assets(defs, graph)
     return dg.Definitions(assets=assets, resources=resources, jobs=jobs, schedules=schedules, sensors=sensors)
 

@@ -6,10 +6,12 @@ import dagster as dg
 
 from mlforge.core import Definitions
 from mlforge.describe import readers
+from mlforge.engines import Engine
 from mlforge.errors import DefinitionError, did_you_mean
-from mlforge.features import Feature
+from mlforge.features import EngineName, Feature
 from mlforge.online import OnlineStore
 from mlforge.source import Source
+from mlforge_dagster.engine import EngineResource, StepSettings
 from mlforge_dagster.pace import freshness_policy
 from mlforge_dagster.resources import RedisStoreResource
 from mlforge_dagster.sources import DATA_VERSION, version
@@ -40,11 +42,13 @@ class Graph:
         sources: The keys of sources that are assets already, by the last part of the key that they would have.
         freshness: Whether features and what is online of them have the policies that follow from their intervals;
             where the project has an `as_of` none has.
+        engine: What runs features that name no engine; None: the project's.
 
     Attributes:
         online_store: Where values are served from; None: nowhere.
         sources: What features read, each with its spec, but not what is an asset of somebody else.
         read: By feature the key of what it reads, where that is a source.
+        engine: As it was given.
         upstream: By feature the key of what it reads, whatever that is.
         offline: The specs of the features by name.
         online: The specs of what is online by feature name; empty without an online store.
@@ -63,9 +67,11 @@ class Graph:
         partitions: Mapping[str, dg.TimeWindowPartitionsDefinition] | None = None,
         sources: Mapping[str, Key] | None = None,
         freshness: bool = False,
+        engine: EngineResource | Engine | EngineName | None = None,
     ) -> None:
         _require(defs, translator, online_store)
         self.online_store = defs.online_store if online_store is None else online_store
+        self.engine = engine
         self._seen: dict[dg.AssetKey, str] = {}
         self._defs, self._translator = defs, translator or MlforgeTranslator()
         self._freshness = freshness and defs.as_of is None
@@ -118,6 +124,10 @@ class Graph:
                 deps=[*spec.deps, made[name].key], tags={**spec.tags, ONLINE: ""}, partitions_def=None
             )
             self.online[name] = self._only(spec, f"what is online of feature {name!r}")
+
+    def step(self, kind: Kind, feature: Feature) -> StepSettings:
+        """How the step of a feature's asset is run."""
+        return self._translator.get_step(AssetData(project=self._defs.name, kind=kind, feature=feature))
 
     def _spec(self, kind: Kind, *, feature: Feature | None = None, source: Source | None = None) -> dg.AssetSpec:
         data = AssetData(project=self._defs.name, kind=kind, feature=feature, source=source)

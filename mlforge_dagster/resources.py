@@ -51,7 +51,7 @@ class RedisStoreResource(dg.ConfigurableResource[RedisStore]):
             mlforge.DefinitionError: A field cannot be right, or a variable of the environment is not set.
         """
         if self._store is None:
-            self._store = RedisStore(**{name: _looked_up(getattr(self, name)) for name in type(self).model_fields})
+            self._store = RedisStore(**{name: looked_up(getattr(self, name)) for name in type(self).model_fields})
         return self._store
 
     def read(self, feature_name: str, entity_keys: dict[str, str]) -> dict[str, Any] | None:
@@ -70,10 +70,10 @@ class RedisStoreResource(dg.ConfigurableResource[RedisStore]):
         self.get_store().write_batch(feature_name, rows, entity_key_columns)
 
 
-def _looked_up(value: Any) -> Any:
+def looked_up(value: Any) -> Any:
     """What a field holds; in a run Dagster has looked up the environment already."""
     if isinstance(value, dict):
-        return {name: _looked_up(each) for name, each in value.items()}
+        return {name: looked_up(each) for name, each in value.items()}
     # EnvVar, and what EnvVar.int makes, a class that Dagster does not export.
     if not hasattr(value, "env_var_name"):
         return value

@@ -13,6 +13,7 @@ from mlforge.describe import describe_source
 from mlforge.features import Feature
 from mlforge.online.codec import CODEC_VERSION
 from mlforge.source import FileSource, Source, without_credentials
+from mlforge_dagster.engine import StepSettings
 
 Kind = Literal["source", "offline", "online"]
 # What keys of sources have before the name, so that a feature may be called as its file is.
@@ -60,6 +61,15 @@ class MlforgeTranslator:
             return spec.replace_attributes(group_name="features", owners=["team:ml"])
     ```
 
+    Override `get_step` to say how single features are computed, and what the pods or workers that do it ask for:
+
+    ```python
+    class Large(MlforgeTranslator):
+        def get_step(self, data):
+            pod = {"container_config": {"resources": {"requests": {"memory": "4Gi"}}}}
+            return StepSettings(memory_limit="3GB", op_tags={"dagster-k8s/config": pod})
+    ```
+
     Sources that are assets already (of dbt, dlt, or your own) are named in `sources` of `build_definitions` instead.
     """
 
@@ -95,6 +105,14 @@ class MlforgeTranslator:
             code_version=str(CODEC_VERSION) if online else _code_version(feature),
             metadata=_metadata(feature),
         )
+
+    def get_step(self, data: AssetData) -> StepSettings:
+        """How the step of a feature, or of what is online of it, is run; by default as everything is.
+
+        Args:
+            data: What the asset is made of.
+        """
+        return StepSettings()
 
 
 @cache

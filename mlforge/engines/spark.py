@@ -6,7 +6,7 @@ import os
 import pickle
 import re
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -45,20 +45,32 @@ class SparkEngine(PolarsEngine):
     is read from a folder, have to be where all machines reach them. These need mlforge (and so Polars) and PyArrow.
 
     Args:
-        session: A session of Spark's, classic or Connect; by default the active one, or a local one, which ends with
-            the process.
+        session: A session of Spark's, classic or Connect; by default the active one, or one that is begun when it is
+            first needed and ends with the process.
+        master: Where that one runs, as Spark writes it: `"spark://host:7077"`, `"local[4]"`, `"sc://host"` for Spark
+            Connect; by default as Spark is configured, or else on this machine.
+        conf: Further settings of that one, by name.
         shards: Into how many parts the entities are split, each of which has to fit into a task's memory; by default
             as many as Spark takes for right.
     """
 
     name: EngineName = "spark"
 
-    def __init__(self, session: "SparkSession | None" = None, *, shards: int | None = None) -> None:
+    def __init__(
+        self,
+        session: "SparkSession | None" = None,
+        *,
+        master: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        shards: int | None = None,
+    ) -> None:
         self._session = session
+        self._master = master
+        self._conf = dict(conf or {})
         self._shards = shards
 
     def __repr__(self) -> str:
-        return f"SparkEngine(shards={self._shards})"
+        return f"SparkEngine(master={self._master!r}, shards={self._shards})"
 
     @property
     def session(self) -> "SparkSession":
@@ -68,7 +80,7 @@ class SparkEngine(PolarsEngine):
             DefinitionError: Spark or Java is not installed.
         """
         if self._session is None:
-            self._session = _session()
+            self._session = _session(self._master, self._conf)
         return self._session
 
     def compute(
@@ -113,7 +125,7 @@ class SparkEngine(PolarsEngine):
         return [pickle.loads(bytes(row[0])) for row in found]  # noqa: S301 -- what our own tasks have written
 
 
-def _session() -> "SparkSession":
+def _session(master: str | None, conf: Mapping[str, str]) -> "SparkSession":
     try:
         from pyspark.errors import PySparkException
         from pyspark.sql import SparkSession
@@ -123,13 +135,19 @@ def _session() -> "SparkSession":
         return active
     # Its workers are to be this Python.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName("mlforge")
+    if master is not None:
+        builder = builder.remote(master) if master.startswith("sc://") else builder.master(master)
+    for name, value in conf.items():
+        builder = builder.config(name, value)
     try:
-        session = SparkSession.builder.appName("mlforge").getOrCreate()
+        session = builder.getOrCreate()
     except PySparkException as error:
         raise DefinitionError(
             f"Spark does not start ({one_line(error)}): it needs Java 17 or later; is JAVA_HOME right?"
         ) from error
-    session.sparkContext.setLogLevel("ERROR")
+    if not (master or "").startswith("sc://"):
+        session.sparkContext.setLogLevel("ERROR")
     return session
 
 

@@ -1,0 +1,89 @@
+"""What a run computes features with: the engine, how much memory, and what the step itself asks for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from mlforge.engines import Engine, Engines, SparkEngine
+from mlforge.errors import DefinitionError, did_you_mean
+from mlforge.features import EngineName
+from mlforge_dagster.resources import looked_up
+
+# What the resource with the engine is called.
+ENGINE = "engine"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSettings:
+    """How the step of one asset is run; what a translator's `get_step` gives.
+
+    Attributes:
+        engine: What runs the feature's function if it names no engine; None: the resource's, or else the project's.
+        memory_limit: How much memory its build or its sync may take, as in `"2GB"`; None: as for `engine`.
+        op_tags: Tags of the step, by which executors find what it needs, as `dagster-k8s/config` or `ray/...`.
+        pool: The pool whose limit it counts against.
+    """
+
+    engine: Engine | EngineName | None = None
+    memory_limit: str | None = None
+    op_tags: Mapping[str, Any] = field(default_factory=dict)
+    pool: str | None = None
+
+
+class EngineResource(dg.ConfigurableResource[Engine]):
+    """The engine of the features that name none, and the memory that a build may take, configured in Dagster.
+
+    `dg.EnvVar` is looked up when a step begins. Nothing is started before a feature is computed: a session of Spark's
+    belongs to the process of the step.
+
+    >>> EngineResource(engine="spark", master="local[2]", shards=8).get_engine()
+    SparkEngine(master='local[2]', shards=8)
+    """
+
+    engine: str | None = Field(default=None, description="polars, duckdb or spark; left out, what the project says.")
+    memory_limit: str | None = Field(default=None, description='How much memory a build may take, as in "2GB".')
+    master: str | None = Field(default=None, description="Of Spark: its master, or sc://... for Spark Connect.")
+    conf: dict[str, str] = Field(default={}, repr=False, description="Of Spark: further settings of its session.")
+    shards: int | None = Field(default=None, description="Of Spark: into how many parts the entities are split.")
+
+    def __init__(self, **fields: Any) -> None:
+        if unknown := [name for name in fields if name not in type(self).model_fields]:
+            hint = did_you_mean(unknown[0], type(self).model_fields)
+            raise DefinitionError(f"An EngineResource has no field {unknown[0]!r}{hint}")
+        super().__init__(**fields)
+
+    def get_engine(self) -> Engine | None:
+        """The engine; None: the project's.
+
+        Raises:
+            DefinitionError: There is none of that name, or a variable of the environment is not set.
+        """
+        name = looked_up(self.engine)
+        if name == "spark":
+            settings = {"master": self.master, "conf": self.conf, "shards": self.shards}
+            return SparkEngine(**{name: looked_up(value) for name, value in settings.items()})
+        return None if name is None else Engines(name).default
+
+    def get_memory_limit(self) -> str | None:
+        """How much memory a build may take; None: what the project says."""
+        limit: str | None = looked_up(self.memory_limit)
+        return limit
+
+
+def means(
+    step: StepSettings, given: "EngineResource | Engine | EngineName | None", context: Any
+) -> tuple[Engine | EngineName | None, str | None]:
+    """The engine of a step and its memory limit; None: the project's.
+
+    Args:
+        step: What the translator says.
+        given: What `build_definitions` was given; a resource is taken from the context, which has configured it.
+        context: The step's.
+    """
+    if not isinstance(given, EngineResource):
+        return step.engine or given, step.memory_limit
+    resource: EngineResource = getattr(context.resources, ENGINE)
+    return step.engine or resource.get_engine(), step.memory_limit or resource.get_memory_limit()
