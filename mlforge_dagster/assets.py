@@ -16,7 +16,7 @@ from mlforge.validate import validate
 from mlforge.verdicts import CheckResult
 from mlforge_dagster import metadata
 from mlforge_dagster.checks import DESCRIPTIONS, IN_SYNC, PARITY, in_sync, parity
-from mlforge_dagster.engine import ENGINE, EngineResource, means
+from mlforge_dagster.engine import ENGINE, is_resource, means
 from mlforge_dagster.graph import Graph
 from mlforge_dagster.online import CONFIG_FIELDS, OnlineConfig, keeps_status, online_store_of, resource_keys, written
 from mlforge_dagster.online_version import online_version
@@ -56,7 +56,7 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
         # What makes the verdicts optional as well: a build that is skipped has none.
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run() if spec.partitions_def else None,
-        required_resource_keys={ENGINE} if isinstance(graph.engine, EngineResource) else set(),
+        required_resource_keys={ENGINE} if is_resource(graph.engine) else set(),
         op_tags=step.op_tags,
         pool=step.pool,
     )

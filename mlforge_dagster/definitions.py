@@ -1,6 +1,7 @@
 """A project as Dagster definitions: sources, features, what is online of them, and what sets them off."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -10,7 +11,7 @@ from mlforge.features import EngineName
 from mlforge.online import OnlineStore
 from mlforge_dagster.assets import offline_asset, online_asset
 from mlforge_dagster.automation import require_fitting
-from mlforge_dagster.engine import ENGINE, EngineResource
+from mlforge_dagster.engine import ENGINE, EngineResource, is_resource
 from mlforge_dagster.graph import Graph, Key
 from mlforge_dagster.online import ONLINE_STORE
 from mlforge_dagster.partitions import Partitions, chosen
@@ -112,8 +113,8 @@ def build_definitions(
     )
     for each in (*jobs, *schedules, *sensors):
         require_fitting(each, graph)
-    given = {ONLINE_STORE: online_store, ENGINE: engine}
-    resources = {name: each for name, each in given.items() if isinstance(each, dg.ConfigurableResource)}
+    resources: dict[str, Any] = {ONLINE_STORE: online_store} if isinstance(online_store, RedisStoreResource) else {}
+    resources |= {ENGINE: engine} if is_resource(engine) else {}
     assets = _assets(defs, graph)
     return dg.Definitions(assets=assets, resources=resources, jobs=jobs, schedules=schedules, sensors=sensors)
 

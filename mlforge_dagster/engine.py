@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 from pydantic import Field
@@ -73,8 +73,13 @@ class EngineResource(dg.ConfigurableResource[Engine]):
         return limit
 
 
+def is_resource(engine: Any) -> bool:
+    """Whether what was given as an engine is a resource; also one that is configured when a run is launched."""
+    return not isinstance(engine, Engine | str | None)
+
+
 def means(
-    step: StepSettings, given: "EngineResource | Engine | EngineName | None", context: Any
+    step: StepSettings, given: EngineResource | Engine | EngineName | None, context: Any
 ) -> tuple[Engine | EngineName | None, str | None]:
     """The engine of a step and its memory limit; None: the project's.
 
@@ -83,7 +88,7 @@ def means(
         given: What `build_definitions` was given; a resource is taken from the context, which has configured it.
         context: The step's.
     """
-    if not isinstance(given, EngineResource):
-        return step.engine or given, step.memory_limit
+    if not is_resource(given):
+        return step.engine or cast("Engine | EngineName | None", given), step.memory_limit
     resource: EngineResource = getattr(context.resources, ENGINE)
     return step.engine or resource.get_engine(), step.memory_limit or resource.get_memory_limit()

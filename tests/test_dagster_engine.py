@@ -25,7 +25,7 @@ class Ours(MlforgeTranslator):
     """One feature is large."""
 
     def get_step(self, data: AssetData) -> StepSettings:
-        if data.feature is None or data.feature.name != "spend":
+        if data.kind != "offline" or data.feature is None or data.feature.name != "spend":
             return super().get_step(data)
         pod = {"container_config": {"resources": {"requests": {"memory": "4Gi"}}}}
         return StepSettings(memory_limit="3GB", op_tags={"dagster-k8s/config": pod}, pool="large")
