@@ -9,7 +9,7 @@ from itertools import pairwise
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from mlforge.errors import RequestError, StoreError, one_line
+from mlforge.errors import RequestError, StoreError
 from mlforge.online.base import OnlineStore
 from mlforge.store.base import Store
 from mlforge.store.history import Version, find
@@ -145,7 +145,7 @@ def _vacuum(newest: Snapshot, needed: Collection[int], keep: timedelta, *, dry_r
             )
     except (DeltaError, OSError) as error:
         overtaken = isinstance(error, CommitFailedError)
-        why = "somebody else committed to the table" if overtaken else one_line(error).rstrip(".")
+        why = "somebody else committed to the table" if overtaken else newest.why(error).rstrip(".")
         raise StoreError(
             f"The vacuum of {newest.location!r} was interrupted ({why}): {_left_behind(table, commits)}."
         ) from error

@@ -1,6 +1,7 @@
 """The offline store in a bucket: a real S3 API, and what a folder gives as the measure."""
 
 import multiprocessing
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import mlforge as mlf
 from buckets import Buckets
 from mlforge import DefinitionError, Definitions
+from mlforge.engines import shards
 from mlforge.errors import RequestError, StoreError
 from mlforge.store import LocalStore, ObjectStore, Store
 
@@ -171,6 +173,37 @@ def test_what_cannot_be_reached_is_one_line(
 def test_a_place_that_is_none_is_refused(arguments: tuple[Any, ...], says: str) -> None:
     with pytest.raises(DefinitionError, match=says):
         ObjectStore(*arguments)
+
+
+def test_a_file_that_is_gone_is_one_line(tmp_path: Path, buckets: Buckets, store: ObjectStore) -> None:
+    defs = project(events(tmp_path), store)
+    defs.build(["spend"])
+    snapshot = store.require("spend")
+    prefix = snapshot.location.removeprefix("s3://features/")
+    lost = f"{prefix}/{min(path for paths in snapshot.files.values() for path in paths)}"
+    buckets.client.delete_object(Bucket="features", Key=lost)
+    labels = pl.DataFrame({"user": [0], "at": [START + timedelta(days=3)]})
+    with pytest.raises(
+        StoreError, match=r"Version 1\.0\.0 of feature 'spend' cannot be read .*build all of the"
+    ) as raised:
+        defs.get_training_data(["spend"], labels, timestamp="at")
+    assert "\n" not in str(raised.value)
+    assert "S3CRET" not in str(raised.value)
+
+
+def test_a_build_with_a_memory_limit_goes_through_this_machine(
+    tmp_path: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards.Spilled, "_at_once", lambda _self, _limit: 20)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    there, here = project(events(tmp_path), store), project(events(tmp_path), LocalStore(tmp_path / "store"))
+    part = {"start": START, "end": START + timedelta(days=20)}
+    for arguments, changed in (({}, 0), (part, 5), ({"force": True}, 5)):
+        events(tmp_path, changed=changed)
+        there.build(**arguments, memory_limit="1GB")
+        here.build(**arguments)
+        assert rows(there).equals(rows(here)), arguments
+    assert not [*(tmp_path / "scratch").iterdir()] if (tmp_path / "scratch").exists() else True
 
 
 def test_a_feature_that_is_not_built_says_so(store: ObjectStore) -> None:

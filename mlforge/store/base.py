@@ -244,6 +244,7 @@ class Store:
             location=self.table_uri(feature_name),
             schema=_schema(table),
             options=self._options,
+            why=self._why,
         )
 
 

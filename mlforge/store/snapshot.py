@@ -1,7 +1,7 @@
 """A feature's table at one version: its history, and the rows that hold at an instant."""
 
 import hashlib
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -39,6 +39,8 @@ class Snapshot:
         record: The newest metadata of mlforge at the version.
         location: Where the table is.
         schema: The stored columns and their dtypes: keys, timestamp, feature columns.
+        options: Delta's storage options.
+        why: What another library says of the table, in one line and without what is secret.
     """
 
     feature_name: str
@@ -47,6 +49,7 @@ class Snapshot:
     location: str
     schema: Mapping[str, pl.DataType]
     options: dict[str, str] | None = field(default=None, repr=False)
+    why: Callable[[Exception], str] = field(default=one_line, repr=False)
 
     @property
     def delta_version(self) -> int:
@@ -274,7 +277,7 @@ class Snapshot:
         try:
             yield
         except (OSError, pl.exceptions.ComputeError, pl.exceptions.PanicException) as error:
-            raise self._damaged(one_line(error)) from error
+            raise self._damaged(self.why(error)) from error
 
     @cached_property
     def _files(self) -> pl.DataFrame:
