@@ -95,6 +95,19 @@ def as_source(source: object) -> Source:
     raise DefinitionError(f"A source is a path, a glob, a URL, a list of them, or an mlf.Source, not {source!r}.")
 
 
+def parquet_files(source: Source) -> list[str] | None:
+    """The local Parquet files that a source is, for whoever reads these without Polars; None where it is none.
+
+    Raises:
+        DataError: As for `FileSource.scan`.
+    """
+    # A subclass may make something else of its files.
+    if not isinstance(source, FileSource) or type(source).scan is not FileSource.scan:
+        return None
+    files = [file for path in source.paths for file in _files(path)]
+    return files if all("://" not in file and _format(file) == "parquet" for file in files) else None
+
+
 # User and password at the beginning of what follows `://`, and the parameters of a signed URL at its end.
 _SECRETS = re.compile(r"^[^/]*(?=@)|(?<=\?)[^/]*=.*")
 
