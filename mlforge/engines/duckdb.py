@@ -128,7 +128,7 @@ def _set(connection: "DuckDBPyConnection", **settings: str | int) -> None:
 def _table(connection: "DuckDBPyConnection", source: Source, folder: Path) -> "DuckDBPyRelation":
     """A source, with the columns and rows that it has for Polars."""
     files = parquet_files(source)
-    schemas = [pl.read_parquet_schema(file) for file in files or ()]
+    schemas = [pl.scan_parquet(file, glob=False).collect_schema() for file in files or ()]
     if files is None or any(_is_huge(dtype) or schema != schemas[0] for schema in schemas for dtype in schema.values()):
         frame = scanned(source)
         schemas = [frame.collect_schema()]
