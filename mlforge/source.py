@@ -73,11 +73,13 @@ class FileSource(Source):
         return None if None in found else hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
     def parquet_files(self) -> list[str] | None:
-        """The files, if all of them are Parquet.
+        """The files, if all of them are Parquet, and no subclass reads them in another way.
 
         Raises:
             DataError: As for `scan`.
         """
+        if type(self).scan is not FileSource.scan:
+            return None
         files = [file for path in self.paths for file in _files(path)]
         return files if all(_format(file) == "parquet" for file in files) else None
 
@@ -93,19 +95,6 @@ def as_source(source: object) -> Source:
     if isinstance(source, str | Path | list | tuple):
         return FileSource(source)
     raise DefinitionError(f"A source is a path, a glob, a URL, a list of them, or an mlf.Source, not {source!r}.")
-
-
-def parquet_files(source: Source) -> list[str] | None:
-    """The local Parquet files that a source is, for whoever reads these without Polars; None where it is none.
-
-    Raises:
-        DataError: As for `FileSource.scan`.
-    """
-    # A subclass may make something else of its files.
-    if not isinstance(source, FileSource) or type(source).scan is not FileSource.scan:
-        return None
-    files = [file for path in source.paths for file in _files(path)]
-    return files if all("://" not in file and _format(file) == "parquet" for file in files) else None
 
 
 # User and password at the beginning of what follows `://`, and the parameters of a signed URL at its end.

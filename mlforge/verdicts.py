@@ -63,6 +63,13 @@ def run_lazily(checks: Mapping[str, Check], rows: pl.LazyFrame, *, order: str, f
     return [_lazy_verdict(name, check, rows, order, feature) for name, check in checks.items()]
 
 
+def by_row(check: Check, schema: Mapping[str, pl.DataType]) -> bool:
+    """Whether a check judges each row by itself, of rows with these columns."""
+    # Polars knows, and filters before it sorts only by what does.
+    plan = pl.LazyFrame(schema=schema).with_columns(mlforge_order=0).sort("mlforge_order").filter(check.expression)
+    return plan.explain().lstrip().startswith("SORT")
+
+
 def require(results: Sequence[CheckResult], *, feature: str) -> None:
     """Raises CheckFailedError, with the counts and an example, if a check of severity error failed."""
     lost = [result for result in results if result.severity == "error" and not result.passed]
@@ -91,7 +98,7 @@ def _shown(value: Any) -> str:
 
 
 def _verdict(name: str, check: Check, frame: pl.DataFrame, feature: str) -> CheckResult:
-    holds = _holds(name, check, frame, feature)
+    holds = _holds(name, check, frame.lazy(), len(frame), feature)
     # An aggregate such as pl.col("amount").mean() > 0 is one verdict on all rows.
     failing = frame.filter(~holds) if len(holds) == len(frame) else frame.clear() if holds[0] is not False else frame
     return _result(name, check, len(frame), len(failing), failing.head(EXAMPLES))
@@ -99,15 +106,18 @@ def _verdict(name: str, check: Check, frame: pl.DataFrame, feature: str) -> Chec
 
 def _lazy_verdict(name: str, check: Check, rows: pl.LazyFrame, order: str, feature: str) -> CheckResult:
     count = rows.select(pl.len())
-    if check.expression.meta.is_row_separable():
-        # Of no rows, so that it is known what it gives.
-        _holds(name, check, rows.drop(order).limit(0).collect(), feature)
+    schema = rows.drop(order).collect_schema()
+    # Of no rows, so that it is known what it gives.
+    _holds(name, check, pl.LazyFrame(schema=schema), 0, feature)
+    if by_row(check, schema) and not _names(check, order, schema):
         failing = rows.filter(~check.expression)
     else:
-        held = rows.select(*columns_of(check), order).sort(order).collect(engine="streaming")
-        holds = _holds(name, check, held.drop(order), feature)
-        if len(holds) == len(held):
-            failing = rows.join(held.lazy().filter(~holds).select(order), on=order, how="semi")
+        ordered = rows.sort(order)
+        numbers = ordered.select(order).collect(engine="streaming")
+        # Without the numbers, which are no column of the function's.
+        holds = _holds(name, check, ordered.drop(order), len(numbers), feature)
+        if len(holds) == len(numbers):
+            failing = rows.join(numbers.filter(~holds).lazy(), on=order, how="semi")
         else:
             failing = rows if holds[0] is False else rows.limit(0)
     first = failing.bottom_k(EXAMPLES, by=order).sort(order).drop(order)
@@ -115,12 +125,18 @@ def _lazy_verdict(name: str, check: Check, rows: pl.LazyFrame, order: str, featu
     return _result(name, check, total.item(), failed.item(), examples)
 
 
-def _holds(name: str, check: Check, frame: pl.DataFrame, feature: str) -> pl.Series:
+def _names(check: Check, column: str, schema: Mapping[str, pl.DataType]) -> bool:
+    """Whether a check would be about a column, were it there as well, as one of all columns is."""
+    plan = pl.LazyFrame(schema={**schema, column: pl.UInt32()}).select(check.expression.alias("holds"))
+    return f'col("{column}")' in plan.explain(optimized=False)
+
+
+def _holds(name: str, check: Check, frame: pl.LazyFrame, rows: int, feature: str) -> pl.Series:
     try:
-        holds = frame.select(check.expression.alias("holds"))["holds"]
+        holds = frame.select(check.expression.alias("holds")).collect(engine="streaming")["holds"]
     except pl.exceptions.PolarsError as error:
         raise DataError(f"Check {name!r} of feature {feature!r} cannot be evaluated: {one_line(error)}") from error
-    if holds.dtype != pl.Boolean or len(holds) not in (1, len(frame)):
+    if holds.dtype != pl.Boolean or len(holds) not in (1, rows):
         raise DataError(f"Check {name!r} of feature {feature!r} gives {holds.dtype}, not a Boolean for each row.")
     return holds
 

@@ -12,9 +12,9 @@ import polars as pl
 
 from mlforge.engines.base import Engine, failed, reading, running, scanned
 from mlforge.errors import DataError, DefinitionError, one_line
-from mlforge.features import Feature, Frame
+from mlforge.features import EngineName, Feature, Frame
 from mlforge.memory import OWN
-from mlforge.source import Source, parquet_files
+from mlforge.source import Source
 from mlforge.span import Span
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class DuckDBEngine(Engine):
         DefinitionError: DuckDB is not installed.
     """
 
-    name = "duckdb"
+    name: EngineName = "duckdb"
 
     def __init__(self) -> None:
         try:
@@ -94,8 +94,9 @@ class DuckDBEngine(Engine):
             if scratch is not None:
                 # Without checks nobody asks in which order rows are.
                 _set(connection, preserve_insertion_order=bool(feature.checks))
+            frame = scanned(source)
             with _executing(feature, source):
-                table = _table(connection, source, folder)
+                table = _table(connection, source, frame, folder)
             result = _result(connection, feature, source, table)
             with _executing(feature, source):
                 asked = _asked(feature, result, span)
@@ -125,25 +126,34 @@ def _set(connection: "DuckDBPyConnection", **settings: str | int) -> None:
         connection.execute(f"SET {name} = {_text(value) if isinstance(value, str) else value}")
 
 
-def _table(connection: "DuckDBPyConnection", source: Source, folder: Path) -> "DuckDBPyRelation":
+def _table(
+    connection: "DuckDBPyConnection", source: Source, frame: pl.LazyFrame, folder: Path
+) -> "DuckDBPyRelation":
     """A source, with the columns and rows that it has for Polars."""
-    files = parquet_files(source)
-    schemas = [pl.scan_parquet(file, glob=False).collect_schema() for file in files or ()]
-    if files is None or any(_is_huge(dtype) or schema != schemas[0] for schema in schemas for dtype in schema.values()):
-        frame = scanned(source)
-        schemas = [frame.collect_schema()]
+    schema = frame.collect_schema()
+    files = _files(source, schema)
+    if not files:
         files = [str(folder / "source.parquet")]
-        huge = [name for name, dtype in schemas[0].items() if _is_huge(dtype)]
+        huge = [name for name, dtype in schema.items() if _is_huge(dtype)]
         frame.with_columns(pl.col(huge).cast(pl.Decimal(38, 0))).sink_parquet(files[0], compression="lz4")
     listed = ", ".join(_text(_without_glob(file)) for file in files)
     table = connection.sql(f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false)")  # noqa: S608 -- quoted
-    if table.columns != list(schemas[0]):
-        other = next(pair for pair in zip(schemas[0], table.columns, strict=False) if pair[0] != pair[1])
-        raise DataError(
-            f"The source {source!r} has a column {other[0]!r}, which is {other[1]!r} for DuckDB, to which upper and "
-            f"lower case are the same: rename it, or use the engine 'polars'."
-        )
-    return table.project(", ".join(_as_read(name, dtype) for name, dtype in schemas[0].items()))
+    for name, other in zip(schema, table.columns, strict=True):
+        if name != other:
+            raise DataError(
+                f"The source {source!r} has a column {name!r}, which would be {other!r} in DuckDB, to which upper and "
+                f"lower case are the same: rename it, or use the engine 'polars'."
+            )
+    return table.project(", ".join(_as_read(name, dtype) for name, dtype in schema.items()))
+
+
+def _files(source: Source, schema: pl.Schema) -> list[str]:
+    """The local Parquet files that a source is, if DuckDB finds there what Polars does; else none."""
+    files = source.parquet_files() or []
+    if any("://" in file for file in files) or any(map(_is_huge, schema.values())):
+        return []
+    found = (pl.scan_parquet(file, glob=False, hive_partitioning=False).collect_schema() for file in files)
+    return files if all(each == schema for each in found) else []
 
 
 def _is_huge(dtype: pl.DataType) -> bool:
