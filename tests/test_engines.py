@@ -149,7 +149,9 @@ LATE = st.lists(
 @EVERY_WAY
 @settings(deadline=None, max_examples=5, suppress_health_check=UNHURRIED)
 @given(events=LATE, interval=st.sampled_from([None, "5h", "1d"]))
-def test_events_that_are_known_later_count_as_the_oracle_says(way: Way, events: list[Any], interval: str | None) -> None:
+def test_events_that_are_known_later_count_as_the_oracle_says(
+    way: Way, events: list[Any], interval: str | None
+) -> None:
     hour = dt.timedelta(hours=1)
     rows = [
         {"user": user, "ts": START + at * hour, "seen": START + (at + (late or 0)) * hour, "x": x}
@@ -244,9 +246,7 @@ KEYS = {"user": pl.String, "shop": pl.Int32, "day": pl.Date, "member": pl.Boolea
 
 @EVERY_WAY
 @pytest.mark.parametrize("keys", [["user", "shop"], ["day"], ["member", "day"], ["since", "shop"], list(KEYS)], ids=str)
-def test_entities_may_have_several_keys_of_any_kind_and_none_is_left_out_and_counted(
-    way: Way, keys: list[str]
-) -> None:
+def test_entities_may_have_several_keys_of_any_kind_and_none_is_left_out_and_counted(way: Way, keys: list[str]) -> None:
     numbers = random.Random(5)
     rows = [
         (
@@ -270,7 +270,7 @@ def test_entities_may_have_several_keys_of_any_kind_and_none_is_left_out_and_cou
 
 @EVERY_WAY
 def test_columns_are_selected_and_made_and_rows_left_out_by_the_function(way: Way) -> None:
-    columns = '"user", ts, x * 2 AS x, n % 2 = 0 AS even, \'a\' AS kind'
+    columns = "\"user\", ts, x * 2 AS x, n % 2 = 0 AS even, 'a' AS kind"
     rows = as_plain(way, Frame(EVENTS), timestamp="ts", columns=columns, condition="n > 2 AND x IS NOT NULL").rows
     assert rows["x"].to_list() == [0.5, 7.0, 16.0, 0.0, 14.0]
     assert rows["even"].to_list() == [False, True, False, False, True]
@@ -337,7 +337,11 @@ CHECKS: dict[str, mlf.Check] = {
 @EVERY_WAY
 @pytest.mark.parametrize("order", ["as it is", "shuffled"])
 def test_checks_find_the_same_rows_in_the_same_order(way: Way, order: str) -> None:
-    frame = pl.concat([EVENTS] * 5) if order == "as it is" else pl.concat([EVENTS] * 5).sample(fraction=1, shuffle=True, seed=3)
+    frame = (
+        pl.concat([EVENTS] * 5)
+        if order == "as it is"
+        else pl.concat([EVENTS] * 5).sample(fraction=1, shuffle=True, seed=3)
+    )
     found = as_plain(way, Frame(frame), timestamp="ts", checks=CHECKS)
     failed = {check.name for check in found.checks if not check.passed}
     assert {"of a row", "unique", "mean that fails", "not sorted", "grows", "first", "cumulative"} <= failed
@@ -482,9 +486,7 @@ def test_sources_of_every_kind_have_the_same_columns_and_rows(way: Way, kind: st
     # A folder whose name is a pattern, and looks like a partition.
     folder = tmp_path / "day=1" / "it's [ab]*"
     folder.mkdir(parents=True)
-    frame = EVENTS.with_columns(
-        pl.col("ts").dt.replace_time_zone(None), day=pl.col("ts").dt.date(), code=pl.lit("001")
-    )
+    frame = EVENTS.with_columns(pl.col("ts").dt.replace_time_zone(None), day=pl.col("ts").dt.date(), code=pl.lit("001"))
     source: Any = folder / f"events.{kind}"
     match kind:
         case "csv":

@@ -126,9 +126,7 @@ def _set(connection: "DuckDBPyConnection", **settings: str | int) -> None:
         connection.execute(f"SET {name} = {_text(value) if isinstance(value, str) else value}")
 
 
-def _table(
-    connection: "DuckDBPyConnection", source: Source, frame: pl.LazyFrame, folder: Path
-) -> "DuckDBPyRelation":
+def _table(connection: "DuckDBPyConnection", source: Source, frame: pl.LazyFrame, folder: Path) -> "DuckDBPyRelation":
     """A source, with the columns and rows that it has for Polars."""
     schema = frame.collect_schema()
     files = _files(source, schema)
