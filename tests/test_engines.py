@@ -96,7 +96,7 @@ class OfWay(Case):
 )
 @pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_windows_are_what_the_oracle_says(way: Way, strategy: st.SearchStrategy[Case], times: int) -> None:
-    few = settings(deadline=None, max_examples=5 * times, suppress_health_check=UNHURRIED)
+    few = settings(deadline=None, max_examples=4 * times, suppress_health_check=UNHURRIED)
     few(given(strategy)(lambda case: is_what_the_oracle_says(OfWay.of(case, way))))()
 
 
@@ -116,7 +116,7 @@ def rows_of(timed: list[Any]) -> list[dict[str, Any]]:
 
 
 @EVERY_WAY
-@settings(deadline=None, max_examples=6, suppress_health_check=UNHURRIED)
+@settings(deadline=None, max_examples=5, suppress_health_check=UNHURRIED)
 @given(timed=TIMED, max_age=st.sampled_from([None, "1d", "36h"]))
 def test_rows_with_a_timestamp_are_what_the_oracle_says(way: Way, timed: list[Any], max_age: str | None) -> None:
     rows = rows_of(timed)
@@ -223,9 +223,8 @@ COLUMNS: Mapping[str, pl.Series] = {
 
 
 @EVERY_WAY
-@pytest.mark.parametrize("name", COLUMNS)
-def test_every_dtype_arrives_as_it_is_stored(way: Way, name: str) -> None:
-    source = Frame(pl.DataFrame({"user": ["a", "b", "c", "d"], "ts": START, name: COLUMNS[name]}))
+def test_every_dtype_arrives_as_it_is_stored(way: Way) -> None:
+    source = Frame(pl.DataFrame({"user": ["a", "b", "c", "d"], "ts": START, **COLUMNS}))
     as_plain(way, source, timestamp="ts")
 
 
@@ -389,7 +388,7 @@ def write(folder: Path, events: list[tuple[int, float, int]], times: pl.DataType
 
 
 @OTHER_WAYS
-@settings(deadline=None, max_examples=5, suppress_health_check=UNHURRIED)
+@settings(deadline=None, max_examples=4, suppress_health_check=UNHURRIED)
 @given(
     before=MANY,
     after=MANY,
@@ -458,7 +457,7 @@ def test_parts_are_cut_where_they_are_whatever_times_count_in(
     feature = way.feature(tmp_path / "events.parquet", timestamp="ts", metrics=metrics)
     whole = PLAIN.compute(PLAIN.feature(tmp_path / "events.parquet", timestamp="ts", metrics=metrics)).rows
     edges = [-1.0, 0.0, 1.25, 1.5, 1.5000000005, 2.0, 8.0]
-    for start, end in random.Random(str(times)).sample(list(itertools.combinations(edges, 2)), 8):
+    for start, end in random.Random(str(times)).sample(list(itertools.combinations(edges, 2)), 3):
         part = Span(start=START + start * DAY, end=START + end * DAY)
         assert way.compute(feature, part).rows.equals(whole.filter(touched(feature, part).holds("ts"))), (start, end)
 
