@@ -299,6 +299,42 @@ def test_a_source_that_makes_something_else_of_its_files_is_asked_for_it(tmp_pat
     assert computed(lambda df: df, Doubled(tmp_path / "one.parquet")).rows.rows() == [("a", 2)]
 
 
+class AsText(mlf.Source):
+    """A source that knows other columns than its files have, as a table to which others have written does."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def scan(self) -> pl.LazyFrame:
+        return pl.scan_parquet(self.file).with_columns(pl.col("n").cast(pl.String))
+
+    def parquet_files(self) -> list[str]:
+        return [str(self.file)]
+
+
+def test_files_that_have_other_dtypes_than_the_source_are_not_read_as_they_are(tmp_path: Path) -> None:
+    ONE.frame.write_parquet(tmp_path / "one.parquet")
+    assert computed(lambda df: df, AsText(tmp_path / "one.parquet")).rows.rows() == [("a", "1")]
+
+
+def test_a_check_that_is_about_the_order_sees_that_of_the_source(tmp_path: Path) -> None:
+    many = pl.DataFrame({"user": pl.int_range(600_000, eager=True) // 3, "n": pl.int_range(600_000, eager=True)})
+    many.write_parquet(tmp_path / "many.parquet", row_group_size=20_000)
+
+    @mlf.feature(
+        keys=["user", "n"],
+        source=tmp_path / "many.parquet",
+        engine="duckdb",
+        checks={"in order": pl.col("n").is_sorted(), "one by one": pl.col("n").diff() == 1},
+    )
+    def numbers(df: Any) -> str:
+        return "SELECT user, n, n % 2 = 0 AS even FROM df"
+
+    defs = Definitions("p", features=[numbers], store=LocalStore(tmp_path / "store"))
+    assert [check.passed for check in defs.build(memory_limit="1GB")[0].checks] == [True, True]
+    assert defs.build(force=True)[0].outcome == "unchanged"
+
+
 SETTINGS = "TimeZone", "memory_limit", "threads", "preserve_insertion_order", "autoinstall_known_extensions"
 
 
