@@ -56,6 +56,8 @@ def describe_feature(feature: Feature) -> dict[str, Any]:
         "outputs": [{"name": made.name, **asdict(made)} for made in feature.outputs],
         "max_age": feature.max_age,
         "available_at": feature.available_at,
+        # Only where it is there, so that others are described as ever.
+        **({} if feature.engine is None else {"engine": feature.engine}),
         "checks": [
             {"name": name, "severity": check.severity, "description": check.description}
             for name, check in feature.checks.items()

@@ -78,11 +78,13 @@ class FileSource(Source):
         return None if None in found else hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
     def parquet_files(self) -> list[str] | None:
-        """The files, if all of them are Parquet.
+        """The files, if all of them are Parquet, and no subclass reads them in another way.
 
         Raises:
             DataError: As for `scan`.
         """
+        if type(self).scan is not FileSource.scan:
+            return None
         files = [file for path in self.paths for file in _files(path)]
         return files if all(_format(file) == "parquet" for file in files) else None
 

@@ -46,8 +46,19 @@ class Span:
         """
         if not isinstance(dtype, pl.Date | pl.Datetime):
             return pl.lit(value=True)
-        inside = pl.col(column) >= _literal(self.start, dtype, up=False)
-        return inside if self.end is None else inside & (pl.col(column) < _literal(self.end, dtype, up=True))
+        outer = self.rounded(_unit(dtype))
+        inside = pl.col(column) >= _literal(outer.start, dtype)
+        return inside if outer.end is None else inside & (pl.col(column) < _literal(outer.end, dtype))
+
+    def rounded(self, unit: dt.timedelta) -> "Span":
+        """The smallest span around this one of which the start and the end are multiples of a unit since 1970.
+
+        >>> day = Span(start=dt.datetime(2026, 1, 1, 9, tzinfo=dt.UTC), end=dt.datetime(2026, 1, 2, tzinfo=dt.UTC))
+        >>> str(day.rounded(dt.timedelta(days=1)).start)
+        '2026-01-01 00:00:00+00:00'
+        """
+        start = EPOCH + (self.start - EPOCH) // unit * unit
+        return Span(start=start, end=None if self.end is None else EPOCH - (EPOCH - self.end) // unit * unit)
 
 
 def needed(feature: Feature, events: Span) -> Span:
@@ -84,13 +95,17 @@ def _step(feature: Feature) -> dt.timedelta:
     return dt.timedelta(microseconds=microseconds(feature.interval)) if feature.interval else _MICROSECOND
 
 
-def _literal(instant: dt.datetime, dtype: pl.Date | pl.Datetime, *, up: bool) -> pl.Expr:
-    """An instant in the unit of a column, rounded down or up."""
+def _unit(dtype: pl.Date | pl.Datetime) -> dt.timedelta:
+    """What a column counts in, or a microsecond where that is less."""
     if isinstance(dtype, pl.Date):
-        return pl.lit((instant + (dt.timedelta(days=1) - _MICROSECOND) * up).date())
-    if dtype.time_unit == "ms":
-        instant += (dt.timedelta(milliseconds=1) - _MICROSECOND) * up
-        instant = instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+        return dt.timedelta(days=1)
+    return dt.timedelta(milliseconds=1) if dtype.time_unit == "ms" else _MICROSECOND
+
+
+def _literal(instant: dt.datetime, dtype: pl.Date | pl.Datetime) -> pl.Expr:
+    """An instant as a value of a column."""
+    if isinstance(dtype, pl.Date):
+        return pl.lit(instant.date())
     if dtype.time_unit == "ns":
         instant = min(max(instant, _FIRST_NS), _LAST_NS)
     zone = None if dtype.time_zone is None else ZoneInfo(dtype.time_zone)

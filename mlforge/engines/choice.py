@@ -3,6 +3,7 @@
 from typing import get_args
 
 from mlforge.engines.base import Engine
+from mlforge.engines.duckdb import DuckDBEngine
 from mlforge.engines.polars import PolarsEngine
 from mlforge.engines.spark import SparkEngine
 from mlforge.errors import DefinitionError
@@ -34,6 +35,8 @@ def made(name: str) -> Engine:
     match name:
         case "polars":
             return PolarsEngine()
+        case "duckdb":
+            return DuckDBEngine()
         case "spark":
             return SparkEngine()
         case _:

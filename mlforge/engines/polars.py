@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from mlforge.engines import shape
-from mlforge.engines.base import Engine, reading, running
+from mlforge.engines.base import Engine, reading, running, scanned
 from mlforge.errors import DefinitionError
 from mlforge.features import EngineName, Feature, Frame
 from mlforge.source import Source
@@ -20,13 +20,18 @@ class PolarsEngine(Engine):
     def __repr__(self) -> str:
         return "PolarsEngine()"
 
-    def run(self, feature: Feature, source: Source, span: Span | None = None, scratch: Path | None = None) -> Frame:
+    def run(
+        self,
+        feature: Feature,
+        source: Source,
+        span: Span | None = None,
+        scratch: Path | None = None,
+        memory_limit: int | None = None,
+    ) -> Frame:
         """Of a `LazyFrame` the plan: where it filters, Polars leaves out what files hold besides."""
-        scanned = source.scan()
-        if not isinstance(scanned, pl.LazyFrame):
-            raise DefinitionError(f"scan() of {source!r} returns {type(scanned).__name__}, not a LazyFrame.")
+        frame = scanned(source)
         with running(feature, source):
-            result = feature.function(scanned)
+            result = feature.function(frame)
         if not isinstance(result, pl.LazyFrame | pl.DataFrame):
             raise DefinitionError(
                 f"Feature {feature.name!r}: the function returns {type(result).__name__}, not a LazyFrame or DataFrame."
