@@ -102,6 +102,9 @@ WAYS = {
     "duckdb in many shards": Way(engine="duckdb", written=in_sql, sharded=True),
 }
 
+# With a session that is active. Slow: it is no part of WAYS.
+SPARK = Way(engine="spark", written=in_polars)
+
 
 class Frame(Source):
     """A source in memory."""

@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -20,15 +20,20 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 import mlforge as mlf
-from engines import PLAIN, WAYS, Computed, Frame, Way
+from engines import PLAIN, SPARK, WAYS, Computed, Frame, Way
 from mlforge import CheckFailedError, DataError, checks
 from mlforge.span import Span, touched
 from mlforge.store import LocalStore
 from oracle import agrees, instant, value_at, value_of_snapshot, value_of_timestamped
+from sparks import local_session
 from test_windows import ASKED_OF_DTYPES, DTYPES, EVERY, Case, cases, is_what_the_oracle_says, mixed_cases
 
 EVERY_WAY = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-OTHER_WAYS = pytest.mark.parametrize("way", [way for way in WAYS.values() if way is not PLAIN], ids=list(WAYS)[1:])
+OTHERS = [way for way in WAYS.values() if way is not PLAIN]
+ON_SPARK = pytest.param(SPARK, marks=pytest.mark.slow, id="spark")
+# What is the same on Spark as well; the rest is in test_spark.py.
+SPARK_TOO = pytest.mark.parametrize("way", [*(pytest.param(way, id=name) for name, way in WAYS.items()), ON_SPARK])
+OTHERS_AND_SPARK = pytest.mark.parametrize("way", [*OTHERS, ON_SPARK])
 UNHURRIED = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -44,6 +49,19 @@ EVENTS = pl.DataFrame(
         "n": [1, 2, 3, 4, 5, 6, 7, 8],
     }
 )
+
+
+@pytest.fixture(scope="module")
+def _session() -> Iterator[None]:
+    with local_session():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _on_spark(request: pytest.FixtureRequest) -> None:
+    """A session for what runs on Spark, and only for that."""
+    if request.node.callspec.params.get("way") is SPARK if hasattr(request.node, "callspec") else False:
+        request.getfixturevalue("_session")
 
 
 def equal(found: pl.DataFrame, wanted: pl.DataFrame) -> None:
@@ -90,13 +108,15 @@ class OfWay(Case):
         return as_plain(self.way, Frame(self.frame if frame is None else frame), **asked).rows
 
 
-@EVERY_WAY
+@SPARK_TOO
 @pytest.mark.parametrize(
     "strategy", [mixed_cases(1), cases(DTYPES, ASKED_OF_DTYPES, 1)], ids=["numbers", "every dtype"]
 )
 @pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_windows_are_what_the_oracle_says(way: Way, strategy: st.SearchStrategy[Case], times: int) -> None:
-    few = settings(deadline=None, max_examples=4 * times, suppress_health_check=UNHURRIED)
+    few = settings(
+        deadline=None, max_examples=4 * (times if way is not SPARK else min(times, 4)), suppress_health_check=UNHURRIED
+    )
     few(given(strategy)(lambda case: is_what_the_oracle_says(OfWay.of(case, way))))()
 
 
@@ -115,7 +135,7 @@ def rows_of(timed: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
-@EVERY_WAY
+@SPARK_TOO
 @settings(deadline=None, max_examples=5, suppress_health_check=UNHURRIED)
 @given(timed=TIMED, max_age=st.sampled_from([None, "1d", "36h"]))
 def test_rows_with_a_timestamp_are_what_the_oracle_says(way: Way, timed: list[Any], max_age: str | None) -> None:
@@ -146,7 +166,7 @@ LATE = st.lists(
 )
 
 
-@EVERY_WAY
+@SPARK_TOO
 @settings(deadline=None, max_examples=5, suppress_health_check=UNHURRIED)
 @given(events=LATE, interval=st.sampled_from([None, "5h", "1d"]))
 def test_events_that_are_known_later_count_as_the_oracle_says(
@@ -179,7 +199,7 @@ def test_events_that_are_known_later_count_as_the_oracle_says(
     as_plain(way, source, timestamp="ts", available_at="seen")
 
 
-@EVERY_WAY
+@SPARK_TOO
 def test_a_snapshot_is_what_the_oracle_says(way: Way) -> None:
     rows = [{"user": user, "x": x, "n": n} for user, x, n in [("a", 1.5, 1), ("b", math.nan, None), (None, 2.0, 3)]]
     found = as_plain(way, Frame(pl.DataFrame(rows)))
@@ -190,7 +210,7 @@ def test_a_snapshot_is_what_the_oracle_says(way: Way) -> None:
         assert row == value_of_snapshot(rows, {"user": user})
 
 
-@EVERY_WAY
+@SPARK_TOO
 def test_two_rows_for_an_entity_of_a_snapshot_are_an_error(way: Way) -> None:
     # Two entities, since each shard only knows its own.
     twice = Frame(pl.DataFrame({"user": ["a", "b", "b"], "x": [1, 2, 3]}))
@@ -222,13 +242,13 @@ COLUMNS: Mapping[str, pl.Series] = {
 }
 
 
-@EVERY_WAY
+@SPARK_TOO
 def test_every_dtype_arrives_as_it_is_stored(way: Way) -> None:
     source = Frame(pl.DataFrame({"user": ["a", "b", "c", "d"], "ts": START, **COLUMNS}))
     as_plain(way, source, timestamp="ts")
 
 
-@EVERY_WAY
+@SPARK_TOO
 @pytest.mark.parametrize(
     "times", [pl.Date(), pl.Datetime("ms"), pl.Datetime("ns"), pl.Datetime("us", "America/New_York")], ids=str
 )
@@ -243,7 +263,7 @@ def test_the_times_of_events_may_have_any_unit(way: Way, times: pl.DataType) -> 
 KEYS = {"user": pl.String, "shop": pl.Int32, "day": pl.Date, "member": pl.Boolean, "since": pl.Datetime("ms")}
 
 
-@EVERY_WAY
+@SPARK_TOO
 @pytest.mark.parametrize("keys", [["user", "shop"], ["day"], ["member", "day"], ["since", "shop"], list(KEYS)], ids=str)
 def test_entities_may_have_several_keys_of_any_kind_and_none_is_left_out_and_counted(way: Way, keys: list[str]) -> None:
     numbers = random.Random(5)
@@ -275,7 +295,7 @@ def test_columns_are_selected_and_made_and_rows_left_out_by_the_function(way: Wa
     assert rows["even"].to_list() == [False, True, False, False, True]
 
 
-@EVERY_WAY
+@SPARK_TOO
 @pytest.mark.parametrize("more", [{}, {"timestamp": "ts"}, {"timestamp": "ts", "metrics": EVERYTHING}], ids=str)
 def test_a_function_that_returns_nothing_is_an_error(way: Way, more: dict[str, Any]) -> None:
     source = Frame(EVENTS.select("user", "ts", "x"))
@@ -387,7 +407,7 @@ def write(folder: Path, events: list[tuple[int, float, int]], times: pl.DataType
     return folder / "events.parquet"
 
 
-@OTHER_WAYS
+@OTHERS_AND_SPARK
 @settings(deadline=None, max_examples=4, suppress_health_check=UNHURRIED)
 @given(
     before=MANY,
@@ -441,7 +461,7 @@ TIMES_OF_PARTS = [
 ]
 
 
-@EVERY_WAY
+@SPARK_TOO
 @pytest.mark.parametrize("times", TIMES_OF_PARTS, ids=str)
 @pytest.mark.parametrize("windows", [[], ["3d"]], ids=["rows", "windows"])
 def test_parts_are_cut_where_they_are_whatever_times_count_in(
