@@ -2,23 +2,33 @@
 
 import random
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import Literal
 
 import polars as pl
 
 from mlforge import precedence
-from mlforge.difference import Difference, difference
+from mlforge.difference import Difference, differences
 from mlforge.errors import StoreError, UnavailableError
-from mlforge.online.base import DAMAGED, OnlineStore, Published, Turn
+from mlforge.online.base import DAMAGED, OnlineStore, Part, Published, Turn
+from mlforge.online.hashes import to_numbers, without
 from mlforge.online.keys import entity_key_hash_expr, key_text_expr
-from mlforge.online.status import Content, Status
+from mlforge.online.status import Status
+from mlforge.shards import Shard, measured, room, shards
 from mlforge.store.base import Store
 from mlforge.store.snapshot import Snapshot
 
 Mode = Literal["full", "difference", "unchanged", "stale"]
+# A version of the table and an instant.
+Held = tuple[Snapshot, datetime]
+# What reading the rows of some entities takes at its peak, in such rows, and what their hashes take, where they are
+# held and taken out one by one: as measured.
+ROWS_AT_ONCE, HASH_BYTES = 6, 36
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 
 
@@ -64,6 +74,8 @@ class SyncRequest:
         force: Go back to an earlier version or instant, or take over what another project has written.
         allow_breaking: Go to another MAJOR version.
         dry_run: Only say what would be done.
+        memory_limit: How many bytes the process shall take, about: what needs more is read, compared and written part
+            by part, and the table is read once for each. None: all of it at once.
     """
 
     feature_name: str
@@ -73,6 +85,7 @@ class SyncRequest:
     force: bool = False
     allow_breaking: bool = False
     dry_run: bool = False
+    memory_limit: int | None = None
 
 
 def sync(request: SyncRequest, store: Store, online_store: OnlineStore) -> SyncReport:
@@ -134,12 +147,16 @@ def _take_turn(turn: Turn, request: SyncRequest, store: Store, online_store: Onl
         if precedence.still_holds(snapshot, as_of, synced):
             return _confirm(turn, replace(status, rows=synced.rows, next_change=synced.next_change), request)
         status = replace(status, next_change=snapshot.next_change(as_of))
-        if (found := _difference(snapshot, as_of, synced, store)) is not None:
-            return _write_difference(turn, found, status, synced, request)
+        if (found := _differences(snapshot, as_of, synced, store, request.memory_limit)) is not None:
+            there = replace(status, rows=synced.rows)
+            if not (first := [*islice(found, 1)]):
+                return _confirm(turn, there, request)
+            return _publish(turn, _given_away(first, found), "difference", there, online_store, request)
         reason = f"version {synced.version} cannot be compared with any more"
     else:
         status = replace(status, next_change=snapshot.next_change(as_of))
-    return _write_all(turn, reason or "", status, snapshot, store, online_store, dry=request.dry_run)
+    parts = _everything(turn, snapshot, as_of, store, request.memory_limit)
+    return replace(_publish(turn, parts, "full", status, online_store, request), reason=reason or "")
 
 
 def _status(snapshot: Snapshot, as_of: datetime) -> Status:
@@ -162,53 +179,121 @@ def _confirm(turn: Turn, status: Status, request: SyncRequest) -> SyncReport:
     return SyncReport(mode="unchanged", version=status.version, as_of=status.as_of, unchanged=status.rows)
 
 
-def _difference(snapshot: Snapshot, as_of: datetime, online: Status, store: Store) -> Difference | None:
-    """What differs from what is online; None where that cannot be told any more."""
+def _differences(
+    snapshot: Snapshot, as_of: datetime, online: Status, store: Store, memory_limit: int | None
+) -> Iterator[Part] | None:
+    """What differs from what is online, in parts that say something; None where that cannot be told any more."""
     if online.delta_version == snapshot.delta_version:
-        return difference(snapshot, online.as_of, snapshot, as_of)
+        return _differing(snapshot, online.as_of, snapshot, as_of, memory_limit)
     try:
         before = store.open(snapshot.feature_name, online.delta_version)
         if before is None or online.content not in (None, before.content) or before.schema != snapshot.schema:
             return None
         if before.record.timestamp != snapshot.record.timestamp:
             return None
-        return difference(before, online.as_of, snapshot, as_of)
+        return _differing(before, online.as_of, snapshot, as_of, memory_limit)
     except StoreError:
         # Vacuumed, or otherwise lost; if it is the newer one, writing all of it will tell.
         return None
 
 
-def _write_difference(
-    turn: Turn, found: Difference, status: Status, online: Status, request: SyncRequest
-) -> SyncReport:
-    """Sets what has other values, takes away what is no longer there."""
-    written, deleted = found.rows.height, found.vanished.height
-    status = replace(status, rows=online.rows + found.appeared - deleted)
-    if not written and not deleted:
-        return _confirm(turn, status, request)
-    published = Published(written=written, deleted=deleted)
-    if not request.dry_run:
-        published = turn.publish(found.rows, found.vanished, status)
-    return _report("difference", status, published)
+def _differing(
+    before: Snapshot, was: datetime, after: Snapshot, now: datetime, memory_limit: int | None
+) -> Iterator[Part]:
+    found = differences(before, was, after, now, memory_limit=memory_limit)
+    return _begun(filter(_says_something, map(_part, found)))
 
 
-def _write_all(
-    turn: Turn, reason: str, status: Status, snapshot: Snapshot, store: Store, online_store: OnlineStore, *, dry: bool
+def _part(found: Difference) -> Part:
+    return Part(rows=found.rows, vanished=found.vanished, change=found.appeared - found.vanished.height)
+
+
+def _says_something(part: Part) -> bool:
+    return not part.rows.is_empty() or (part.vanished is not None and not part.vanished.is_empty())
+
+
+def _begun(parts: Iterator[Part]) -> Iterator[Part]:
+    """The same parts, of which the first is made now: what cannot be read is known before anything is written."""
+    return _given_away([*islice(parts, 1)], parts)
+
+
+def _given_away(first: list[Part], others: Iterator[Part]) -> Iterator[Part]:
+    while first:
+        # Nobody holds it while the next one is made.
+        yield first.pop()
+    yield from others
+
+
+def _everything(
+    turn: Turn, snapshot: Snapshot, as_of: datetime, store: Store, memory_limit: int | None
+) -> Iterator[Part]:
+    """Every entity, and those that are online and not among them; of these None where what is online is not known."""
+    if (online := _online(turn, snapshot, store)) is not None:
+        with suppress(StoreError):
+            # Vacuumed, or otherwise lost.
+            return _begun(_whole(snapshot, as_of, online, memory_limit))
+    return _whole(snapshot, as_of, None, memory_limit)
+
+
+def _whole(snapshot: Snapshot, as_of: datetime, online: list[Held] | None, memory_limit: int | None) -> Iterator[Part]:
+    return map(
+        partial(_whole_shard, snapshot, as_of, online),
+        _shards_of_all(snapshot, as_of, memory_limit, held=HASH_BYTES if online is None else 0),
+    )
+
+
+def _whole_shard(snapshot: Snapshot, as_of: datetime, online: list[Held] | None, shard: Shard) -> Part:
+    rows = snapshot.at(as_of, shard.holds(snapshot.key_schema))
+    vanished = None if online is None else pl.concat(_absent(snapshot, as_of, rows, held, shard) for held in online)
+    return Part(rows=rows, vanished=None if vanished is None else vanished.unique(), change=rows.height)
+
+
+def _shards_of_all(snapshot: Snapshot, as_of: datetime, memory_limit: int | None, *, held: int) -> list[Shard]:
+    """As many shards as there have to be for one of them to be read and written; for each entity, bytes are held."""
+    if memory_limit is None:
+        return [Shard()]
+    size = measured(snapshot, as_of)
+    return shards(size.entities * size.work(rows=ROWS_AT_ONCE), room(memory_limit, held=held * size.entities))
+
+
+def _publish(
+    turn: Turn, parts: Iterator[Part], mode: Mode, status: Status, online_store: OnlineStore, request: SyncRequest
 ) -> SyncReport:
-    """Writes every entity, and takes away the others that may be there."""
-    rows = snapshot.at(status.as_of)
-    status = replace(status, rows=rows.height)
-    vanished = _vanished(turn, snapshot, rows, store, status.as_of)
-    if not dry:
-        published = turn.publish(rows, vanished, status)
-    elif vanished is not None:
-        published = Published(written=rows.height, deleted=vanished.height)
+    """Publishes parts, or finds out what that would do; the status has the `rows` that are there before."""
+    changes: list[int] = []
+    noted = map(partial(_noted, changes), parts)
+    if request.dry_run:
+        published = _planned(noted, status, online_store, request.feature_name)
     else:
-        keys = rows.select(status.key_columns)
-        there = online_store.entity_hashes(snapshot.feature_name)
-        stay = set(keys.select(entity_key_hash_expr(keys.schema)).to_series())
-        published = Published(written=rows.height, deleted=len(set(() if there is None else there) - stay))
-    return replace(_report("full", status, published), reason=reason)
+        published = turn.publish_parts(noted, status)
+    return _report(mode, replace(status, rows=status.rows + sum(changes)), published)
+
+
+def _noted(changes: list[int], part: Part) -> Part:
+    changes.append(part.change)
+    return part
+
+
+def _planned(parts: Iterator[Part], status: Status, online_store: OnlineStore, feature_name: str) -> Published:
+    """What publishing would come to."""
+    written = deleted = 0
+    left: pl.Series | None = None
+    for part in parts:
+        written += part.rows.height
+        if part.vanished is None:
+            keys = part.rows.select(status.key_columns)
+            left = _there(online_store, feature_name) if left is None else left
+            left = without(left, to_numbers(keys.select(entity_key_hash_expr(keys.schema)).to_series()))
+        else:
+            deleted += part.vanished.height
+        # Else it would be held while the next one is made.
+        del part
+    return Published(written=written, deleted=deleted if left is None else len(left))
+
+
+def _there(online_store: OnlineStore, feature_name: str) -> pl.Series:
+    hashes = online_store.entity_hashes(feature_name)
+    return to_numbers(pl.Series(dtype=pl.String) if hashes is None else hashes)
 
 
 def _report(mode: Mode, status: Status, published: Published) -> SyncReport:
@@ -223,42 +308,53 @@ def _report(mode: Mode, status: Status, published: Published) -> SyncReport:
     )
 
 
-def _vanished(turn: Turn, snapshot: Snapshot, rows: pl.DataFrame, store: Store, as_of: datetime) -> pl.DataFrame | None:
-    """The keys of the entities that are online and not among the rows; None where what is online cannot be told."""
+def _online(turn: Turn, snapshot: Snapshot, store: Store) -> list[Held] | None:
+    """Versions and instants that have all entities that are online; None where what is online cannot be told."""
     online = turn.status
     if online is None or (online.table_id, online.location) != (snapshot.table_id, snapshot.location):
         return None
     if (contents := online.contents) is None:
         return None
     try:
-        same = online.delta_version == snapshot.delta_version
-        named = snapshot if same else store.open(snapshot.feature_name, online.delta_version)
-        if named is None or online.content not in (None, named.content):
+        named = _opened(store, snapshot, online.delta_version)
+        if online.content not in (None, named.content):
             return None
-        parts = [_absent(store, snapshot, rows, content, as_of) for content in contents]
+        found = [(_opened(store, snapshot, version), instant) for version, instant in contents]
     except StoreError:
         # Vacuumed, or otherwise lost.
         return None
-    if any(part.columns != parts[0].columns or part.schema != parts[0].schema for part in parts):
-        return None
-    return pl.concat(parts).unique()
+    first, *others = ([*_told_by(snapshot, before).items()] for before, _ in found)
+    return found if all(other == first for other in others) else None
 
 
-def _absent(store: Store, snapshot: Snapshot, rows: pl.DataFrame, content: Content, as_of: datetime) -> pl.DataFrame:
-    """The keys of the entities of a content that are not among the rows."""
-    version, instant = content
-    keys = list(snapshot.record.keys)
-    # By text, as online: 123 and "123" are one entity.
-    here = rows.select(key_text_expr(key, rows.schema[key]).alias(key) for key in keys)
-    if version == snapshot.delta_version and instant <= as_of and snapshot.record.max_age is None:
-        # Within a version, an entity that was visible stays so.
-        return here.clear()
-    before = store.open(snapshot.feature_name, version)
-    if before is None:
+def _opened(store: Store, snapshot: Snapshot, version: int) -> Snapshot:
+    if version == snapshot.delta_version:
+        return snapshot
+    if (found := store.open(snapshot.feature_name, version)) is None:
         raise StoreError(f"Version {version} of {snapshot.feature_name!r} is gone.")
+    return found
+
+
+def _told_by(snapshot: Snapshot, before: Snapshot) -> dict[str, pl.DataType]:
+    """By what it is said which entities of another version are gone: by text, where the key columns are the same."""
+    if sorted(before.record.keys) != sorted(snapshot.record.keys):
+        return before.key_schema
+    return dict.fromkeys(before.record.keys, pl.String())
+
+
+def _absent(snapshot: Snapshot, as_of: datetime, rows: pl.DataFrame, held: Held, shard: Shard) -> pl.DataFrame:
+    """The keys of the entities of a shard that are online and not among its rows."""
+    before, instant = held
     keys = list(before.record.keys)
-    entities = before.collect(before.scan(until=instant).select(keys).unique())
+    if before.delta_version == snapshot.delta_version and instant <= as_of and snapshot.record.max_age is None:
+        # Within a version, an entity that was visible stays so.
+        return pl.DataFrame(schema=_told_by(snapshot, before))
+    there, holds = before.scan(until=instant).select(keys), shard.holds(before.key_schema)
+    entities = before.collect((there if holds is None else there.filter(holds)).unique())
     if sorted(keys) != sorted(snapshot.record.keys):
         return entities
-    texts = [key_text_expr(key, entities.schema[key]).alias(key) for key in keys]
-    return entities.select(texts).join(here, on=keys, how="anti")
+    # By text, as online: 123 and "123" are one entity.
+    mine, theirs = (
+        each.select(key_text_expr(key, each.schema[key]).alias(key) for key in keys) for each in (rows, entities)
+    )
+    return theirs.join(mine, on=keys, how="anti")
