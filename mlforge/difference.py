@@ -1,5 +1,6 @@
 """What differs between two contents of an online store: the values of every entity at two versions and instants."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,18 +9,19 @@ from functools import partial
 import polars as pl
 
 from mlforge.online.codec import encode_expr
-from mlforge.shards import Shard, Size, measured, room, shards
+from mlforge.shards import Shard, measured, room, shards
 from mlforge.store.months import month_of
 from mlforge.store.snapshot import Snapshot, row_hash
 
-# Above this part of all rows, looking for the entities that may differ costs more than comparing all.
+# Above this part of all rows, or entities, those that may differ cost more to look for than to compare all.
 FEW = 0.25
-# What a comparison takes at its peak, as measured: so many times the rows and the texts of the entities, and so many
-# bytes for each row in which it is looked for entities that may differ.
-ROWS_AT_ONCE, TEXTS_AT_ONCE, BYTES_PER_ROW = 6, 3, 150
+# What a comparison of some entities takes at its peak, in rows of theirs, and what each row takes in which it is looked
+# for entities that may differ: as measured.
+ROWS_AT_ONCE, BYTES_PER_ROW = 6, 150
 # More than an entity takes in a comparison: where there is so much for each, nothing has to be measured.
 ENTITY_BYTES = 20_000
-_VALUE = "mlforge_value"
+_VALUE, _HELD = "mlforge_value", "_held"
+TEXTS_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,7 @@ def differences(
     """What turns the values that held at `was` in one version into those that hold at `now` in another.
 
     Only entities that may differ are looked at: those with a row between the instants, or with a row that only one of
-    the versions has. Values are compared as the texts that go online.
+    the versions has. Values are compared as the texts that go online, which are told apart by 64-bit hashes.
 
     Args:
         before: A version of a table.
@@ -68,14 +70,24 @@ def _difference(
     before: Snapshot, was: datetime, after: Snapshot, now: datetime, among: pl.DataFrame | pl.Expr | None
 ) -> Difference:
     keys = list(after.record.keys)
-    value = encode_expr(after.value_schema).alias(_VALUE)
-    old = before.at(was, among).select(*keys, value)
-    new = after.at(now, among).with_columns(value)
+    old = _texts_hashed(before.at(was, among), after)
+    new = after.at(now, among)
+    wanted = _texts_hashed(new, after)
+    both = wanted.join(old, on=keys, how="left", suffix=_HELD, maintain_order="left")
+    held = both[_VALUE + _HELD]
     return Difference(
-        rows=new.join(old, on=[*keys, _VALUE], how="anti").select(*keys, *after.value_schema),
-        vanished=old.select(keys).join(new, on=keys, how="anti"),
-        appeared=new.join(old, on=keys, how="anti").height,
+        rows=new.filter(both[_VALUE].ne_missing(held)).select(*keys, *after.value_schema),
+        vanished=old.select(keys).join(wanted, on=keys, how="anti"),
+        appeared=held.null_count(),
     )
+
+
+def _texts_hashed(rows: pl.DataFrame, snapshot: Snapshot) -> pl.DataFrame:
+    """The keys of rows, in their order, and hashes of the texts that go online."""
+    columns = [*snapshot.record.keys, encode_expr(snapshot.value_schema).hash().alias(_VALUE)]
+    # Some at a time, since all texts together take more memory than the rows.
+    some = (each.select(columns) for each in rows.iter_slices(TEXTS_AT_ONCE))
+    return pl.concat([rows.clear().select(columns), *some])
 
 
 def _in_parts(
@@ -83,33 +95,29 @@ def _in_parts(
 ) -> Iterator[pl.DataFrame | pl.Expr | None]:
     """The entities that may differ, as `Snapshot.at` takes them; so many at a time as there is memory for."""
     months = _touched(before, after)
+    candidates = partial(_candidates, before, was, after, now, months)
     few = not months or _few(after, months)
     if memory_limit is None:
-        yield _candidates(before, was, after, now, months, Shard()) if few else None
-    elif few:
-        work: float = BYTES_PER_ROW * _rows_to_look_at(before, was, after, now, months)
-        some = shards(work, room(memory_limit))
-        entities = pl.concat(_candidates(before, was, after, now, months, shard) for shard in some)
+        yield candidates(Shard()) if few else None
+        return
+    if few:
+        work = BYTES_PER_ROW * _rows_to_look_at(before, was, after, now, months)
+        entities = pl.concat(map(candidates, shards(work, room(memory_limit))))
         there = room(memory_limit, held=entities.estimated_size())
         if entities.height * ENTITY_BYTES <= there:
             yield entities
-        else:
-            each = max(_work(size) for size in _sizes(before, was, after, now))
-            yield from entities.iter_slices(max(1, int(there / each)))
-    else:
-        work = max(size.entities * _work(size) for size in _sizes(before, was, after, now))
-        for shard in shards(work, room(memory_limit)):
-            yield shard.holds(after.key_schema)
-
-
-def _sizes(before: Snapshot, was: datetime, after: Snapshot, now: datetime) -> tuple[Size, Size]:
-    """There may be more and larger ones at the one end than at the other."""
-    return measured(before, was), measured(after, now)
-
-
-def _work(size: Size) -> float:
-    """How many bytes it takes to compare an entity."""
-    return max(1, size.work(rows=ROWS_AT_ONCE, texts=TEXTS_AT_ONCE))
+            return
+    # There may be more, and larger ones, at the one end than at the other.
+    sizes = measured(before, was), measured(after, now)
+    each, count = ROWS_AT_ONCE * max(size.row for size in sizes), max(size.entities for size in sizes)
+    if few and entities.height <= FEW * count:
+        # All of one size, with nothing left over.
+        number = math.ceil(each * entities.height / there)
+        yield from entities.iter_slices(math.ceil(entities.height / max(1, number)))
+        return
+    entities = pl.DataFrame()
+    for shard in shards(each * count, room(memory_limit)):
+        yield shard.holds(after.key_schema)
 
 
 def _candidates(

@@ -1,16 +1,18 @@
 """Entities in parts, so that of a large table not all has to be in memory at once."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
+from typing import TypeVar
 
 import polars as pl
 
-from mlforge.online.codec import encode_expr
 from mlforge.online.keys import key_text_expr
 from mlforge.store.snapshot import Snapshot
 
+T = TypeVar("T")
 # What a process takes that has read a little of a table and written it.
 BASE_BYTES = 300_000_000
 # For less than this a pass over the table costs more than it spares.
@@ -54,16 +56,10 @@ class Size:
     Attributes:
         entities: How many there are, about.
         row: Bytes of its row in a frame.
-        text: Bytes of the text that goes online.
     """
 
     entities: int
     row: float
-    text: float
-
-    def work(self, *, rows: float, texts: float = 0) -> float:
-        """How many bytes work on an entity takes that holds its row and its text so many times at its peak."""
-        return rows * self.row + texts * self.text
 
 
 def room(memory_limit: int, *, held: float = 0) -> float:
@@ -89,10 +85,15 @@ def measured(snapshot: Snapshot, instant: datetime) -> Size:
         StoreError: A file of the table cannot be read.
     """
     sample = snapshot.at(instant, Shard(of=SAMPLE).holds(snapshot.key_schema))
-    texts = sample.lazy().select(encode_expr(snapshot.value_schema)).collect(engine="streaming")
-    count = max(1, sample.height)
-    return Size(
-        entities=SAMPLE * sample.height,
-        row=sample.estimated_size() / count,
-        text=texts.estimated_size() / count,
-    )
+    return Size(entities=SAMPLE * sample.height, row=sample.estimated_size() / max(1, sample.height))
+
+
+def begun(parts: Iterator[T]) -> Iterator[T] | None:
+    """The same parts, of which the first is made now, and is not held once the next one is; None if there are none."""
+    first = [*islice(parts, 1)]
+    return _resumed(first, parts) if first else None
+
+
+def _resumed(first: list[T], others: Iterator[T]) -> Iterator[T]:
+    yield first.pop()
+    yield from others

@@ -3,11 +3,9 @@
 import random
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
 from typing import Literal
 
 import polars as pl
@@ -17,18 +15,14 @@ from mlforge.difference import Difference, differences
 from mlforge.errors import StoreError, UnavailableError
 from mlforge.online.base import DAMAGED, OnlineStore, Part, Published, Turn
 from mlforge.online.hashes import to_numbers, without
-from mlforge.online.keys import entity_key_hash_expr, key_text_expr
+from mlforge.online.keys import entity_key_hash_expr
 from mlforge.online.status import Status
-from mlforge.shards import Shard, measured, room, shards
+from mlforge.shards import begun
 from mlforge.store.base import Store
 from mlforge.store.snapshot import Snapshot
+from mlforge.whole import whole
 
 Mode = Literal["full", "difference", "unchanged", "stale"]
-# A version of the table and an instant.
-Held = tuple[Snapshot, datetime]
-# What reading the rows of some entities takes at its peak, in such rows, and what their hashes take, where they are
-# held and taken out one by one: as measured.
-ROWS_AT_ONCE, HASH_BYTES = 6, 36
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 
 
@@ -149,13 +143,13 @@ def _take_turn(turn: Turn, request: SyncRequest, store: Store, online_store: Onl
         status = replace(status, next_change=snapshot.next_change(as_of))
         if (found := _differences(snapshot, as_of, synced, store, request.memory_limit)) is not None:
             there = replace(status, rows=synced.rows)
-            if not (first := [*islice(found, 1)]):
+            if (parts := begun(found)) is None:
                 return _confirm(turn, there, request)
-            return _publish(turn, _given_away(first, found), "difference", there, online_store, request)
+            return _publish(turn, parts, "difference", there, online_store, request)
         reason = f"version {synced.version} cannot be compared with any more"
     else:
         status = replace(status, next_change=snapshot.next_change(as_of))
-    parts = _everything(turn, snapshot, as_of, store, request.memory_limit)
+    parts = whole(snapshot, as_of, turn.status, store, request.memory_limit)
     return replace(_publish(turn, parts, "full", status, online_store, request), reason=reason or "")
 
 
@@ -201,7 +195,8 @@ def _differing(
     before: Snapshot, was: datetime, after: Snapshot, now: datetime, memory_limit: int | None
 ) -> Iterator[Part]:
     found = differences(before, was, after, now, memory_limit=memory_limit)
-    return _begun(filter(_says_something, map(_part, found)))
+    # What cannot be read is to be known here.
+    return begun(filter(_says_something, map(_part, found))) or iter(())
 
 
 def _part(found: Difference) -> Part:
@@ -210,50 +205,6 @@ def _part(found: Difference) -> Part:
 
 def _says_something(part: Part) -> bool:
     return not part.rows.is_empty() or (part.vanished is not None and not part.vanished.is_empty())
-
-
-def _begun(parts: Iterator[Part]) -> Iterator[Part]:
-    """The same parts, of which the first is made now: what cannot be read is known before anything is written."""
-    return _given_away([*islice(parts, 1)], parts)
-
-
-def _given_away(first: list[Part], others: Iterator[Part]) -> Iterator[Part]:
-    while first:
-        # Nobody holds it while the next one is made.
-        yield first.pop()
-    yield from others
-
-
-def _everything(
-    turn: Turn, snapshot: Snapshot, as_of: datetime, store: Store, memory_limit: int | None
-) -> Iterator[Part]:
-    """Every entity, and those that are online and not among them; of these None where what is online is not known."""
-    if (online := _online(turn, snapshot, store)) is not None:
-        with suppress(StoreError):
-            # Vacuumed, or otherwise lost.
-            return _begun(_whole(snapshot, as_of, online, memory_limit))
-    return _whole(snapshot, as_of, None, memory_limit)
-
-
-def _whole(snapshot: Snapshot, as_of: datetime, online: list[Held] | None, memory_limit: int | None) -> Iterator[Part]:
-    return map(
-        partial(_whole_shard, snapshot, as_of, online),
-        _shards_of_all(snapshot, as_of, memory_limit, held=HASH_BYTES if online is None else 0),
-    )
-
-
-def _whole_shard(snapshot: Snapshot, as_of: datetime, online: list[Held] | None, shard: Shard) -> Part:
-    rows = snapshot.at(as_of, shard.holds(snapshot.key_schema))
-    vanished = None if online is None else pl.concat(_absent(snapshot, as_of, rows, held, shard) for held in online)
-    return Part(rows=rows, vanished=None if vanished is None else vanished.unique(), change=rows.height)
-
-
-def _shards_of_all(snapshot: Snapshot, as_of: datetime, memory_limit: int | None, *, held: int) -> list[Shard]:
-    """As many shards as there have to be for one of them to be read and written; for each entity, bytes are held."""
-    if memory_limit is None:
-        return [Shard()]
-    size = measured(snapshot, as_of)
-    return shards(size.entities * size.work(rows=ROWS_AT_ONCE), room(memory_limit, held=held * size.entities))
 
 
 def _publish(
@@ -306,55 +257,3 @@ def _report(mode: Mode, status: Status, published: Published) -> SyncReport:
         unchanged=status.rows - published.written,
         bytes=published.bytes,
     )
-
-
-def _online(turn: Turn, snapshot: Snapshot, store: Store) -> list[Held] | None:
-    """Versions and instants that have all entities that are online; None where what is online cannot be told."""
-    online = turn.status
-    if online is None or (online.table_id, online.location) != (snapshot.table_id, snapshot.location):
-        return None
-    if (contents := online.contents) is None:
-        return None
-    try:
-        named = _opened(store, snapshot, online.delta_version)
-        if online.content not in (None, named.content):
-            return None
-        found = [(_opened(store, snapshot, version), instant) for version, instant in contents]
-    except StoreError:
-        # Vacuumed, or otherwise lost.
-        return None
-    first, *others = ([*_told_by(snapshot, before).items()] for before, _ in found)
-    return found if all(other == first for other in others) else None
-
-
-def _opened(store: Store, snapshot: Snapshot, version: int) -> Snapshot:
-    if version == snapshot.delta_version:
-        return snapshot
-    if (found := store.open(snapshot.feature_name, version)) is None:
-        raise StoreError(f"Version {version} of {snapshot.feature_name!r} is gone.")
-    return found
-
-
-def _told_by(snapshot: Snapshot, before: Snapshot) -> dict[str, pl.DataType]:
-    """By what it is said which entities of another version are gone: by text, where the key columns are the same."""
-    if sorted(before.record.keys) != sorted(snapshot.record.keys):
-        return before.key_schema
-    return dict.fromkeys(before.record.keys, pl.String())
-
-
-def _absent(snapshot: Snapshot, as_of: datetime, rows: pl.DataFrame, held: Held, shard: Shard) -> pl.DataFrame:
-    """The keys of the entities of a shard that are online and not among its rows."""
-    before, instant = held
-    keys = list(before.record.keys)
-    if before.delta_version == snapshot.delta_version and instant <= as_of and snapshot.record.max_age is None:
-        # Within a version, an entity that was visible stays so.
-        return pl.DataFrame(schema=_told_by(snapshot, before))
-    there, holds = before.scan(until=instant).select(keys), shard.holds(before.key_schema)
-    entities = before.collect((there if holds is None else there.filter(holds)).unique())
-    if sorted(keys) != sorted(snapshot.record.keys):
-        return entities
-    # By text, as online: 123 and "123" are one entity.
-    mine, theirs = (
-        each.select(key_text_expr(key, each.schema[key]).alias(key) for key in keys) for each in (rows, entities)
-    )
-    return theirs.join(mine, on=keys, how="anti")
