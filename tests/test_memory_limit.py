@@ -158,7 +158,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
         published: Published = put(turn, *arguments)
         return published
 
-    monkeypatch.setattr(shards, "LEAST_BYTES", 100_000)
+    monkeypatch.setattr(shards, "LEAST_BYTES", 60_000)
     monkeypatch.setattr(shards, "SAMPLE", 4)
     monkeypatch.setattr(RedisTurn, "_put", noted)
     return found
