@@ -35,6 +35,7 @@ bench: .venv/dev  ## Measure against the hand-written floor; see benchmarks/.
 	$(BIN)/python benchmarks/windows.py
 	$(BIN)/python benchmarks/offline.py
 	$(BIN)/python benchmarks/online.py
+	$(BIN)/python benchmarks/memory_sync.py
 	$(BIN)/python benchmarks/orchestration.py
 
 screenshots: .venv/dev  ## Make the pictures of docs/ anew; needs Debian's chromium.

@@ -109,6 +109,7 @@ def builds(
         force=request.force,
         allow_breaking=request.allow_breaking,
         dry_run=request.dry_run,
+        memory_limit=limit,
     )
 
     def one_by_one() -> Iterator[BuildReport]:

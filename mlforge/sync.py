@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -10,13 +11,16 @@ from typing import Literal
 import polars as pl
 
 from mlforge import precedence
-from mlforge.difference import Difference, difference
+from mlforge.difference import Difference, differences
 from mlforge.errors import StoreError, UnavailableError
-from mlforge.online.base import DAMAGED, OnlineStore, Published, Turn
-from mlforge.online.keys import entity_key_hash_expr, key_text_expr
-from mlforge.online.status import Content, Status
+from mlforge.online.base import DAMAGED, OnlineStore, Part, Published, Turn
+from mlforge.online.hashes import to_numbers, without
+from mlforge.online.keys import entity_key_hash_expr
+from mlforge.online.status import Status
+from mlforge.shards import begun
 from mlforge.store.base import Store
 from mlforge.store.snapshot import Snapshot
+from mlforge.whole import whole
 
 Mode = Literal["full", "difference", "unchanged", "stale"]
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
@@ -64,6 +68,8 @@ class SyncRequest:
         force: Go back to an earlier version or instant, or take over what another project has written.
         allow_breaking: Go to another MAJOR version.
         dry_run: Only say what would be done.
+        memory_limit: How many bytes the process shall take, about: what needs more is read, compared and written part
+            by part, and the table is read once for each. None: all of it at once.
     """
 
     feature_name: str
@@ -73,6 +79,7 @@ class SyncRequest:
     force: bool = False
     allow_breaking: bool = False
     dry_run: bool = False
+    memory_limit: int | None = None
 
 
 def sync(request: SyncRequest, store: Store, online_store: OnlineStore) -> SyncReport:
@@ -134,12 +141,16 @@ def _take_turn(turn: Turn, request: SyncRequest, store: Store, online_store: Onl
         if precedence.still_holds(snapshot, as_of, synced):
             return _confirm(turn, replace(status, rows=synced.rows, next_change=synced.next_change), request)
         status = replace(status, next_change=snapshot.next_change(as_of))
-        if (found := _difference(snapshot, as_of, synced, store)) is not None:
-            return _write_difference(turn, found, status, synced, request)
+        if (found := _differences(snapshot, as_of, synced, store, request.memory_limit)) is not None:
+            there = replace(status, rows=synced.rows)
+            if (parts := begun(found)) is None:
+                return _confirm(turn, there, request)
+            return _publish(turn, parts, "difference", there, online_store, request)
         reason = f"version {synced.version} cannot be compared with any more"
     else:
         status = replace(status, next_change=snapshot.next_change(as_of))
-    return _write_all(turn, reason or "", status, snapshot, store, online_store, dry=request.dry_run)
+    parts = whole(snapshot, as_of, turn.status, store, request.memory_limit)
+    return replace(_publish(turn, parts, "full", status, online_store, request), reason=reason or "")
 
 
 def _status(snapshot: Snapshot, as_of: datetime) -> Status:
@@ -162,53 +173,78 @@ def _confirm(turn: Turn, status: Status, request: SyncRequest) -> SyncReport:
     return SyncReport(mode="unchanged", version=status.version, as_of=status.as_of, unchanged=status.rows)
 
 
-def _difference(snapshot: Snapshot, as_of: datetime, online: Status, store: Store) -> Difference | None:
-    """What differs from what is online; None where that cannot be told any more."""
+def _differences(
+    snapshot: Snapshot, as_of: datetime, online: Status, store: Store, memory_limit: int | None
+) -> Iterator[Part] | None:
+    """What differs from what is online, in parts that say something; None where that cannot be told any more."""
     if online.delta_version == snapshot.delta_version:
-        return difference(snapshot, online.as_of, snapshot, as_of)
+        return _differing(snapshot, online.as_of, snapshot, as_of, memory_limit)
     try:
         before = store.open(snapshot.feature_name, online.delta_version)
         if before is None or online.content not in (None, before.content) or before.schema != snapshot.schema:
             return None
         if before.record.timestamp != snapshot.record.timestamp:
             return None
-        return difference(before, online.as_of, snapshot, as_of)
+        return _differing(before, online.as_of, snapshot, as_of, memory_limit)
     except StoreError:
         # Vacuumed, or otherwise lost; if it is the newer one, writing all of it will tell.
         return None
 
 
-def _write_difference(
-    turn: Turn, found: Difference, status: Status, online: Status, request: SyncRequest
-) -> SyncReport:
-    """Sets what has other values, takes away what is no longer there."""
-    written, deleted = found.rows.height, found.vanished.height
-    status = replace(status, rows=online.rows + found.appeared - deleted)
-    if not written and not deleted:
-        return _confirm(turn, status, request)
-    published = Published(written=written, deleted=deleted)
-    if not request.dry_run:
-        published = turn.publish(found.rows, found.vanished, status)
-    return _report("difference", status, published)
+def _differing(
+    before: Snapshot, was: datetime, after: Snapshot, now: datetime, memory_limit: int | None
+) -> Iterator[Part]:
+    found = differences(before, was, after, now, memory_limit=memory_limit)
+    # What cannot be read is to be known here.
+    return begun(filter(_says_something, map(_part, found))) or iter(())
 
 
-def _write_all(
-    turn: Turn, reason: str, status: Status, snapshot: Snapshot, store: Store, online_store: OnlineStore, *, dry: bool
+def _part(found: Difference) -> Part:
+    return Part(rows=found.rows, vanished=found.vanished, change=found.appeared - found.vanished.height)
+
+
+def _says_something(part: Part) -> bool:
+    return not part.rows.is_empty() or (part.vanished is not None and not part.vanished.is_empty())
+
+
+def _publish(
+    turn: Turn, parts: Iterator[Part], mode: Mode, status: Status, online_store: OnlineStore, request: SyncRequest
 ) -> SyncReport:
-    """Writes every entity, and takes away the others that may be there."""
-    rows = snapshot.at(status.as_of)
-    status = replace(status, rows=rows.height)
-    vanished = _vanished(turn, snapshot, rows, store, status.as_of)
-    if not dry:
-        published = turn.publish(rows, vanished, status)
-    elif vanished is not None:
-        published = Published(written=rows.height, deleted=vanished.height)
+    """Publishes parts, or finds out what that would do; the status has the `rows` that are there before."""
+    changes: list[int] = []
+    noted = map(partial(_noted, changes), parts)
+    if request.dry_run:
+        published = _planned(noted, status, online_store, request.feature_name)
     else:
-        keys = rows.select(status.key_columns)
-        there = online_store.entity_hashes(snapshot.feature_name)
-        stay = set(keys.select(entity_key_hash_expr(keys.schema)).to_series())
-        published = Published(written=rows.height, deleted=len(set(() if there is None else there) - stay))
-    return replace(_report("full", status, published), reason=reason)
+        published = turn.publish_parts(noted, status)
+    return _report(mode, replace(status, rows=status.rows + sum(changes)), published)
+
+
+def _noted(changes: list[int], part: Part) -> Part:
+    changes.append(part.change)
+    return part
+
+
+def _planned(parts: Iterator[Part], status: Status, online_store: OnlineStore, feature_name: str) -> Published:
+    """What publishing would come to."""
+    written = deleted = 0
+    left: pl.Series | None = None
+    for part in parts:
+        written += part.rows.height
+        if part.vanished is None:
+            keys = part.rows.select(status.key_columns)
+            left = _there(online_store, feature_name) if left is None else left
+            left = without(left, to_numbers(keys.select(entity_key_hash_expr(keys.schema)).to_series()))
+        else:
+            deleted += part.vanished.height
+        # Else it would be held while the next one is made.
+        del part
+    return Published(written=written, deleted=deleted if left is None else len(left))
+
+
+def _there(online_store: OnlineStore, feature_name: str) -> pl.Series:
+    hashes = online_store.entity_hashes(feature_name)
+    return to_numbers(pl.Series(dtype=pl.String) if hashes is None else hashes)
 
 
 def _report(mode: Mode, status: Status, published: Published) -> SyncReport:
@@ -221,44 +257,3 @@ def _report(mode: Mode, status: Status, published: Published) -> SyncReport:
         unchanged=status.rows - published.written,
         bytes=published.bytes,
     )
-
-
-def _vanished(turn: Turn, snapshot: Snapshot, rows: pl.DataFrame, store: Store, as_of: datetime) -> pl.DataFrame | None:
-    """The keys of the entities that are online and not among the rows; None where what is online cannot be told."""
-    online = turn.status
-    if online is None or (online.table_id, online.location) != (snapshot.table_id, snapshot.location):
-        return None
-    if (contents := online.contents) is None:
-        return None
-    try:
-        same = online.delta_version == snapshot.delta_version
-        named = snapshot if same else store.open(snapshot.feature_name, online.delta_version)
-        if named is None or online.content not in (None, named.content):
-            return None
-        parts = [_absent(store, snapshot, rows, content, as_of) for content in contents]
-    except StoreError:
-        # Vacuumed, or otherwise lost.
-        return None
-    if any(part.columns != parts[0].columns or part.schema != parts[0].schema for part in parts):
-        return None
-    return pl.concat(parts).unique()
-
-
-def _absent(store: Store, snapshot: Snapshot, rows: pl.DataFrame, content: Content, as_of: datetime) -> pl.DataFrame:
-    """The keys of the entities of a content that are not among the rows."""
-    version, instant = content
-    keys = list(snapshot.record.keys)
-    # By text, as online: 123 and "123" are one entity.
-    here = rows.select(key_text_expr(key, rows.schema[key]).alias(key) for key in keys)
-    if version == snapshot.delta_version and instant <= as_of and snapshot.record.max_age is None:
-        # Within a version, an entity that was visible stays so.
-        return here.clear()
-    before = store.open(snapshot.feature_name, version)
-    if before is None:
-        raise StoreError(f"Version {version} of {snapshot.feature_name!r} is gone.")
-    keys = list(before.record.keys)
-    entities = before.collect(before.scan(until=instant).select(keys).unique())
-    if sorted(keys) != sorted(snapshot.record.keys):
-        return entities
-    texts = [key_text_expr(key, entities.schema[key]).alias(key) for key in keys]
-    return entities.select(texts).join(here, on=keys, how="anti")

@@ -119,7 +119,7 @@ def online_asset(
         specs=[spec],
         check_specs=[dg.AssetCheckSpec(name, asset=spec.key, description=DESCRIPTIONS[name]) for name in checks],
         can_subset=True,
-        required_resource_keys=resource_keys(given),
+        required_resource_keys=resource_keys(given) | ({ENGINE} if is_resource(graph.engine) else set()),
         # As a parameter, Dagster would work it out anew for every feature.
         config_schema=CONFIG_FIELDS,
         op_tags=step.op_tags,
@@ -128,7 +128,8 @@ def online_asset(
     def write(context: dg.AssetExecutionContext) -> Iterator[Result]:
         online_store, config = online_store_of(given, context), OnlineConfig(**context.op_execution_context.op_config)
         chosen = spec.key in context.selected_asset_keys
-        report = written(defs, feature, online_store, config) if chosen else None
+        _, memory_limit = means(step, graph.engine, context)
+        report = written(defs, feature, online_store, config, memory_limit) if chosen else None
         snapshot = defs.store.require(feature.name)
         if report is not None:
             version = online_version(feature, snapshot, report.version, report.as_of)

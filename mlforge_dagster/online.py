@@ -5,6 +5,7 @@ import dagster as dg
 from mlforge.core import Definitions
 from mlforge.errors import DefinitionError, RequestError
 from mlforge.features import Feature
+from mlforge.memory import as_bytes
 from mlforge.online import OnlineStore
 from mlforge.sync import SyncReport, SyncRequest, sync
 from mlforge_dagster.resources import RedisStoreResource
@@ -49,18 +50,29 @@ class OnlineConfig(dg.Config):
 CONFIG_FIELDS = OnlineConfig.to_fields_dict()
 
 
-def written(defs: Definitions, feature: Feature, store: OnlineStore, config: OnlineConfig) -> SyncReport:
+def written(
+    defs: Definitions, feature: Feature, store: OnlineStore, config: OnlineConfig, memory_limit: str | None = None
+) -> SyncReport:
     """Makes a store hold what holds now of a feature.
+
+    Args:
+        defs: The project.
+        feature: The feature.
+        store: The store.
+        config: How.
+        memory_limit: How much memory it may take; None: what the project says.
 
     Raises:
         dg.Failure: What is online is of a later version or instant, or going online has to be allowed first.
     """
+    limit = memory_limit or defs.memory_limit
     request = SyncRequest(
         feature_name=feature.name,
         as_of=defs.as_of,
         allow_breaking=config.allow_breaking,
         full=config.full,
         force=config.force,
+        memory_limit=None if limit is None else as_bytes(limit),
     )
     try:
         report = sync(request, defs.store, store)

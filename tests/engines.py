@@ -90,7 +90,7 @@ class Way:
     @contextmanager
     def applied(self) -> Generator[None]:
         """Inside of it three events are as many as can be computed at once."""
-        with patch("mlforge.engines.shards.footprint", lambda feature, width: (10**9 - OWN) / 3):
+        with patch("mlforge.engines.spilled.footprint", lambda feature, width: (10**9 - OWN) / 3):
             yield
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from dagster_shop import Shop
 from mlforge import DefinitionError
-from mlforge.engines import PolarsEngine, SparkEngine, shards
+from mlforge.engines import PolarsEngine, SparkEngine, spilled
 from mlforge_dagster import AssetData, EngineResource, MlforgeTranslator, StepSettings, build_definitions
 from sparks import local_session
 
@@ -16,8 +16,8 @@ from sparks import local_session
 def limits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The memory limits of the builds that had one."""
     found: list[int] = []
-    whole = shards.Spilled.frames
-    monkeypatch.setattr(shards.Spilled, "frames", lambda self, limit: (found.append(limit), whole(self, limit))[1])
+    whole = spilled.Spilled.frames
+    monkeypatch.setattr(spilled.Spilled, "frames", lambda self, limit: (found.append(limit), whole(self, limit))[1])
     return found
 
 

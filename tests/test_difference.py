@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import mlforge as mlf
 from mlforge import Definitions
-from mlforge.difference import difference
+from mlforge.difference import differences
 from mlforge.store import LocalStore
 from mlforge.store.snapshot import Snapshot
 
@@ -68,7 +68,7 @@ def test_a_difference_turns_one_content_into_the_other_and_says_no_more(
     after = {place: amount for place, amount in after.items() if amount or place[1] != month}
     with tempfile.TemporaryDirectory() as folder:
         old, new = built(Path(folder), before), built(Path(folder), after)
-        found = difference(old, moment(was), new, moment(now))
+        [found] = differences(old, moment(was), new, moment(now))
         wanted = content(new, moment(now))
         had = content(old, moment(was))
     changed: dict[Any, Any] = dict(found.rows.select("user", "amount").iter_rows())

@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 import mlforge as mlf
 from mlforge import CheckFailedError, DataError, DefinitionError, Definitions, checks
-from mlforge.engines import shards
+from mlforge.engines import spilled
 from mlforge.store import LocalStore
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -22,8 +22,8 @@ AGGREGATIONS = ["count", "sum", "mean", "min", "max", "std", "median", "n_unique
 @pytest.fixture(params=[2, 40], ids="{} rows at once".format)
 def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """So few rows that one shard alone has more than may be computed at once, or so many that some have less."""
-    monkeypatch.setattr(shards.Spilled, "_at_once", lambda _self, _limit: request.param)
-    monkeypatch.setattr(shards, "SHARDS", 4)
+    monkeypatch.setattr(spilled.Spilled, "_at_once", lambda _self, _limit: request.param)
+    monkeypatch.setattr(spilled, "SHARDS", 4)
     return int(request.param)
 
 
@@ -201,8 +201,8 @@ def test_a_limit_that_is_none_is_one_line(tmp_path: Path, limit: Any) -> None:
 
 def test_the_limit_of_the_project_is_that_of_its_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[int] = []
-    whole = shards.Spilled.frames
-    monkeypatch.setattr(shards.Spilled, "frames", lambda self, limit: (limits.append(limit), whole(self, limit))[1])
+    whole = spilled.Spilled.frames
+    monkeypatch.setattr(spilled.Spilled, "frames", lambda self, limit: (limits.append(limit), whole(self, limit))[1])
     defs = project(tmp_path, write(tmp_path), "store")
     bound = Definitions("p", features=list(defs.features.values()), store=defs.store, memory_limit="1.5GB")
     bound.build(["spend"])

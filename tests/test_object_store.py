@@ -13,7 +13,7 @@ import pytest
 import mlforge as mlf
 from buckets import Buckets
 from mlforge import DefinitionError, Definitions
-from mlforge.engines import shards
+from mlforge.engines import spilled
 from mlforge.errors import RequestError, StoreError
 from mlforge.store import LocalStore, ObjectStore, Store
 
@@ -194,7 +194,7 @@ def test_a_file_that_is_gone_is_one_line(tmp_path: Path, buckets: Buckets, store
 def test_a_build_with_a_memory_limit_goes_through_this_machine(
     tmp_path: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards.Spilled, "_at_once", lambda _self, _limit: 20)
+    monkeypatch.setattr(spilled.Spilled, "_at_once", lambda _self, _limit: 20)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
     there, here = project(events(tmp_path), store), project(events(tmp_path), LocalStore(tmp_path / "store"))
     part = {"start": START, "end": START + timedelta(days=20)}

@@ -1,7 +1,7 @@
 """Online stores that are wrong on purpose, and by which test of the conformance suite that is found."""
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,7 @@ import polars as pl
 from accounting_store import AccountingStore, AccountingTurn
 from mlforge.errors import RequestError
 from mlforge.online import OnlineStore, Status
-from mlforge.online.base import Found, Published, Turn
+from mlforge.online.base import Found, Part, Published, Turn
 from mlforge.online.codec import encode
 from mlforge.online.keys import entity_key_hash
 from mlforge.testing import MemoryStore
@@ -227,6 +227,19 @@ class KeepsWhatVanished(AccountingStore):
         return len(hashes)
 
 
+class TakesEachPartForAll(AccountingStore):
+    @contextmanager
+    def turn(self, feature_name: str, *, writing: bool = True) -> Generator[Turn]:
+        with super().turn(feature_name, writing=writing):
+            yield PartTurn(self, feature_name)
+
+
+class PartTurn(AccountingTurn):
+    def publish_parts(self, parts: Iterable[Part], status: Status) -> Published:
+        done = [self.publish(part.rows, part.vanished, status) for part in parts]
+        return Published(written=sum(each.written for each in done), deleted=sum(each.deleted for each in done))
+
+
 class DeletesWhatStays(AccountingStore):
     @contextmanager
     def turn(self, feature_name: str, *, writing: bool = True) -> Generator[Turn]:
@@ -297,6 +310,7 @@ FOUND_BY: dict[type[OnlineStore], str] = {
     ConfirmsAndForgets: "test_confirming_changes_the_status_and_no_value",
     IsPleasedWithItself: "test_after_a_write_by_hand_the_status_is_not_relied_on",
     KeepsWhatVanished: "test_without_knowing_what_is_there_the_rows_are_all_that_is_left",
+    TakesEachPartForAll: "test_parts_leave_what_all_of_it_at_once_would",
     DeletesWhatStays: "test_knowing_what_is_there_only_that_is_touched",
     LetsTurnsOverlap: "test_where_there_is_a_status_one_turn_waits_for_another",
     NeverEndsATurnThatFailed: "test_a_turn_that_fails_can_be_followed_by_another",

@@ -11,7 +11,7 @@ import polars as pl
 from mlforge import verdicts
 from mlforge.engines import shape
 from mlforge.engines.history import history, settled
-from mlforge.engines.shards import Spilled
+from mlforge.engines.spilled import Spilled
 from mlforge.errors import DataError, DefinitionError, one_line
 from mlforge.features import EngineName, Feature, Frame
 from mlforge.rows import Rows, RowsInMemory

@@ -2,9 +2,10 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -17,6 +18,21 @@ SLICE_ROWS = 20_000
 NOTHING_KNOWN = "nothing says what is there"
 # Why it is refused, unless forced: it cannot be told whose it is.
 DAMAGED = "the status is damaged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part of what is to be published; no entity is in two parts.
+
+    Attributes:
+        rows: As `Turn.publish` takes them.
+        vanished: As `Turn.publish` takes them; None in all parts or in none.
+        change: By how many entities there are more once this part is published.
+    """
+
+    rows: pl.DataFrame
+    vanished: pl.DataFrame | None
+    change: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +111,28 @@ class Turn:
             self._store.write_batch(self._feature_name, part.to_dicts(), keys)
         return Published(written=present.height, deleted=0)
 
+    def publish_parts(self, parts: Iterable[Part], status: Status) -> Published:
+        """Write rows and take entities away part by part, where all at once would take too much memory.
+
+        By default the parts are put together for `publish`. A store that overrides this holds one part at a time; its
+        status is still written before the first value and after the last one.
+
+        Args:
+            parts: At least one; each is made when it is asked for, which may take a while and fail.
+            status: As for `publish`, but with the `rows` that are there before: what the parts change comes on top.
+
+        Raises:
+            UnavailableError: As for `publish`.
+            StoreError: As for `publish`; or a part cannot be made.
+        """
+        found = list(parts)
+        known = [part.vanished for part in found if part.vanished is not None]
+        return self.publish(
+            pl.concat(part.rows for part in found),
+            pl.concat(known) if len(known) == len(found) else None,
+            replace(status, rows=status.rows + sum(part.change for part in found)),
+        )
+
     def confirm(self, status: Status) -> None:
         """Record that what is there is also what this status says, without touching a value.
 
@@ -114,6 +152,17 @@ class Turn:
             StoreError: As for `publish`.
         """
         raise RequestError(f"A {type(self._store).__name__} cannot delete: it does not say how.")
+
+
+class _FourMethodsTurn(Turn):
+    """A turn at a store of which nothing is known: it can write each part by itself."""
+
+    def publish_parts(self, parts: Iterable[Part], status: Status) -> Published:
+        # A loop would hold each part while the next one is made.
+        return Published(written=sum(map(partial(self._written, status), parts)), deleted=0)
+
+    def _written(self, status: Status, part: Part) -> int:
+        return self.publish(part.rows, part.vanished, status).written
 
 
 class OnlineStore(ABC):
@@ -240,7 +289,7 @@ class OnlineStore(ABC):
             UnavailableError: The store cannot be reached or was lost, or somebody else's turn does not end.
             StoreError: The store refuses.
         """
-        yield Turn(self, feature_name)
+        yield _FourMethodsTurn(self, feature_name)
 
     def status(self, feature_name: str) -> Status | None:
         """What is in the store for a feature; None if nothing is, or the store does not keep account."""

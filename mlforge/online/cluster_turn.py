@@ -7,16 +7,16 @@ lasts, may write that one flight late; it marks the status dirty when it goes on
 
 import hashlib
 from binascii import crc_hqx
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, zip_longest
 from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
 from mlforge.errors import UnavailableError
-from mlforge.online.base import Published
+from mlforge.online.base import Part, Published
 from mlforge.online.keys import lock_key, redis_key, status_key
 from mlforge.online.line import Line, Word
 from mlforge.online.lock import Lock
@@ -147,15 +147,15 @@ class ClusterTurn(RedisTurn):
             masters.lines[masters.owner(status_key(terms.prefix, feature_name))], lock, feature_name, terms
         )
 
-    def publish(self, rows: pl.DataFrame, vanished: pl.DataFrame | None, status: Status) -> Published:
+    def publish_parts(self, parts: Iterable[Part], status: Status) -> Published:
         """As in one Redis; where the turn was lost, what may have come late is said to be there."""
         from redis.exceptions import RedisError
 
         if self.status is not None and self.status.synced and self.status.run_id != self._run_id:
             # A master may have come back with what it had once, of which the status, on another one, tells nothing.
-            vanished = None
+            parts = map(_unknown, parts)
         try:
-            return super().publish(rows, vanished, status)
+            return super().publish_parts(parts, status)
         except UnavailableError:
             with suppress(RedisError, OSError):
                 if self._line.sound and self._line.call("EXISTS", self._key):
@@ -222,10 +222,9 @@ class ClusterTurn(RedisTurn):
             self._masters.lines[name].send(part.data)
         return [reply for name, part in parts for reply in self._masters.lines[name].replies(part.replies)]
 
-    def _there(self, lock: Lock) -> set[str]:
+    def _there(self, lock: Lock) -> pl.Series:
         head = redis_key(self._terms.prefix, self._feature_name, "")
-        found: set[str] = set()
-        return found.union(*(scan(line, head, each=lock.renew) for line in self._masters.lines.values()))
+        return scan(self._masters.lines.values(), head, each=lock.renew)
 
     def _identity(self) -> tuple[str, int]:
         return self._masters.identity()
@@ -233,6 +232,11 @@ class ClusterTurn(RedisTurn):
     def _replicated(self) -> None:
         for line in self._masters.lines.values():
             self._replicated_on(line)
+
+
+def _unknown(part: Part) -> Part:
+    """The part, where it is not known what is there."""
+    return replace(part, vanished=None)
 
 
 @contextmanager

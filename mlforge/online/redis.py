@@ -25,7 +25,8 @@ from mlforge.online.client import (
 )
 from mlforge.online.codec import encode
 from mlforge.online.connection import redis_cli, redis_package, settings_from_url, shown, store_error
-from mlforge.online.keys import DIGITS, check_prefix, entity_key_hash, entity_key_hash_expr, redis_key, status_key
+from mlforge.online.hashes import to_texts
+from mlforge.online.keys import check_prefix, entity_key_hash, entity_key_hash_expr, redis_key, status_key
 from mlforge.online.line import Line
 from mlforge.online.pool import Pool
 from mlforge.online.reader import PoolReader, Reader
@@ -253,8 +254,8 @@ class RedisStore(OnlineStore):
         """The key hashes of all entities that are there; scans the whole server."""
         head = redis_key(self._prefix, feature_name, "")
         with self._talking(), ExitStack() as lines:
-            keys = set().union(*(scan(lines.enter_context(line), head) for line in self._lines()))
-        return pl.Series("key_hash", list(keys), dtype=pl.String).str.tail(DIGITS)
+            numbers = scan((lines.enter_context(line) for line in self._lines()), head)
+        return pl.concat([pl.Series("key_hash", dtype=pl.String), *to_texts(numbers)])
 
     def bytes_per_entity(self, feature_name: str, entities: pl.DataFrame) -> float | None:
         """What `MEMORY USAGE` says of these entities, on average; None where it is not known or not allowed."""

@@ -3,7 +3,7 @@
 import datetime as dt
 import re
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 import polars as pl
 
 from mlforge.errors import RequestError, StoreError, UnavailableError
-from mlforge.online.base import DAMAGED, NOTHING_KNOWN, SLICE_ROWS, Published, Turn
+from mlforge.online.base import DAMAGED, NOTHING_KNOWN, SLICE_ROWS, Part, Published, Turn
 from mlforge.online.codec import CODEC_VERSION, encode_expr
+from mlforge.online.hashes import LOT, once, to_numbers, to_texts, without
 from mlforge.online.keys import DIGITS, entity_key_hash_expr, lock_key, redis_key, redis_key_expr, status_key
 from mlforge.online.line import Line, Word, packed
 from mlforge.online.lock import Lock
@@ -93,32 +94,35 @@ class RedisTurn(Turn):
         self.status, self.doubt = self._look()
 
     def publish(self, rows: pl.DataFrame, vanished: pl.DataFrame | None, status: Status) -> Published:
-        """Leave what the status says, as chunks of commands that are each fenced by the lock."""
-        present = _rows(self._feature_name, rows, status)
-        key = self._redis_key(present.select(status.key_columns))
-        value = encode_expr(status.schema).alias("value")
-        sent = deleted = 0
-        with self._writing() as lock:
-            begun = self._begin(lock, status)
-            there = None if vanished is not None else self._there(lock)
-        # While nobody talks the lock is kept.
-        if vanished is None:
-            gone = pl.DataFrame({"key": list(there or ())}, schema={"key": pl.String})
-        else:
-            gone = vanished.drop_nulls().select(self._redis_key(vanished))
-        if not gone.is_empty():
-            # "123" and 123 are one entity, whatever the dtype was.
-            gone = gone.join(present.select(key), on="key", how="anti")
+        """Leave what the status says; see `publish_parts`."""
+        return self.publish_parts([Part(rows=rows, vanished=vanished, change=0)], status)
+
+    def publish_parts(self, parts: Iterable[Part], status: Status) -> Published:
+        """Leave what parts and status say, as chunks of commands that are each fenced by the lock."""
+        lock: Lock | None = None
+        begun, there = status, None
+        done = Published(written=0, deleted=0)
+        for part in parts:
+            checked = replace(part, rows=_rows(self._feature_name, part.rows, status))
+            begun = replace(begun, rows=begun.rows + part.change)
+            if lock is None:
+                with self._writing() as lock:
+                    begun = self._begin(lock, begun)
+                    there = self._there(lock) if part.vanished is None else None
+            # While nobody talks the lock is kept, also while the next part is made.
+            done = _both(done, self._put(lock, checked, status))
+            if there is not None:
+                keys = checked.rows.select(status.key_columns)
+                there = without(there, to_numbers(keys.select(entity_key_hash_expr(keys.schema)).to_series()))
+            # Else it would be held while the next one is made.
+            del part, checked
+        if lock is None:
+            raise RequestError("There is no part to publish.")
         with lock.talking():
-            for part in _ahead(lambda part: self._settings(part.select(key, value)), present):
-                for chunk in part:
-                    self._send(lock, chunk)
-                    sent += len(chunk.data)
-            for chunk in self._deletions(gone["key"]):
-                deleted += sum(self._send(lock, chunk))
-                sent += len(chunk.data)
+            if there is not None:
+                done = _both(done, self._delete(lock, self._keys(there)))
             self._complete(lock, begun)
-        return Published(written=present.height, deleted=deleted, bytes=sent)
+        return done
 
     def confirm(self, status: Status) -> None:
         """Replace the status in one step, if it is still the one that this turn began with."""
@@ -130,16 +134,46 @@ class RedisTurn(Turn):
 
     def clear(self) -> int:
         """Take everything away, the status last; how many entities there were."""
-        deleted = 0
         with self._writing() as lock:
             self._require(*self._seen)
             if self.status is not None:
                 self._change(lock, ("HSET", self._key, "state", "dirty"))
-            for chunk in self._deletions(pl.Series("key", list(self._there(lock)), dtype=pl.String)):
-                deleted += sum(self._send(lock, chunk))
+            done = self._delete(lock, self._keys(self._there(lock)))
             self._forget(lock)
             self._replicated()
-        return deleted
+        return done.deleted
+
+    def _put(self, lock: Lock, part: Part, status: Status) -> Published:
+        """Set the rows of a part, then take away what vanished."""
+        key = self._redis_key(part.rows.select(status.key_columns))
+        value = encode_expr(status.schema).alias("value")
+        gone = pl.DataFrame(schema={"key": pl.String})
+        if part.vanished is not None:
+            gone = part.vanished.drop_nulls().select(self._redis_key(part.vanished))
+        if not gone.is_empty():
+            # "123" and 123 are one entity, whatever the dtype was.
+            gone = gone.join(part.rows.select(key), on="key", how="anti")
+        sent = 0
+        with lock.talking():
+            for some in _ahead(lambda rows: self._settings(rows.select(key, value)), part.rows):
+                for chunk in some:
+                    self._send(lock, chunk)
+                    sent += len(chunk.data)
+            deleted = self._delete(lock, [gone["key"]])
+        return _both(Published(written=part.rows.height, deleted=0, bytes=sent), deleted)
+
+    def _delete(self, lock: Lock, keys: Iterable[pl.Series]) -> Published:
+        deleted = sent = 0
+        for some in keys:
+            for chunk in self._deletions(some):
+                deleted += sum(self._send(lock, chunk))
+                sent += len(chunk.data)
+        return Published(written=0, deleted=deleted, bytes=sent)
+
+    def _keys(self, numbers: pl.Series) -> Iterator[pl.Series]:
+        """The Redis keys of key hashes, some after the other."""
+        head = redis_key(self._terms.prefix, self._feature_name, "")
+        return (head + hashes for hashes in to_texts(numbers))
 
     @contextmanager
     def _writing(self) -> Generator[Lock]:
@@ -234,9 +268,9 @@ class RedisTurn(Turn):
     def _send(self, lock: Lock, chunk: Chunk) -> list[Any]:
         return lock.fenced(chunk.data, chunk.replies)
 
-    def _there(self, lock: Lock) -> set[str]:
-        """The keys of all entities that are there, as `scan` finds them."""
-        return scan(self._line, redis_key(self._terms.prefix, self._feature_name, ""), each=lock.renew)
+    def _there(self, lock: Lock) -> pl.Series:
+        """The key hashes of all entities that are there, as `scan` finds them."""
+        return scan([self._line], redis_key(self._terms.prefix, self._feature_name, ""), each=lock.renew)
 
     def _identity(self) -> tuple[str, int]:
         """The id of the server's process, and how many keys it has evicted."""
@@ -256,27 +290,36 @@ class RedisTurn(Turn):
         return redis_key_expr(self._terms.prefix, self._feature_name, key_hash).alias("key")
 
 
-def scan(line: Line, head: str, *, each: Callable[[], None] | None = None) -> set[str]:
-    """The keys of all entities whose keys begin so: the status, and whatever is not mlforge's, are none.
+def scan(lines: Iterable[Line], head: str, *, each: Callable[[], None] | None = None) -> pl.Series:
+    """The key hashes of all entities whose keys begin so: the status, and whatever is not mlforge's, are none.
 
     Args:
-        line: The connection to the server.
+        lines: The connections to the servers.
         head: What the keys begin with.
         each: Called after every step.
+
+    Returns:
+        Numbers, as `to_numbers` gives them, each once.
     """
     entity = re.compile(re.escape(head.encode()) + b"[0-9a-f]{%d}" % DIGITS)
+    lots: list[pl.Series] = []
+    found: list[str] = []
+    for line in lines:
+        cursor = "0"
+        while True:
+            # A prefix has no character that means something in a pattern.
+            following, keys = line.call("SCAN", cursor, "MATCH", f"{head}*", "COUNT", SCAN_COUNT)
+            found += (key[-DIGITS:].decode() for key in keys if entity.fullmatch(key))
+            if len(found) >= LOT:
+                lots.append(to_numbers(pl.Series(found, dtype=pl.String)))
+                found = []
+            cursor = following.decode()
+            if each is not None:
+                each()
+            if cursor == "0":
+                break
     # A key that moves while the server grows its table may come twice.
-    found: set[str] = set()
-    cursor = "0"
-    while True:
-        # A prefix has no character that means something in a pattern.
-        following, keys = line.call("SCAN", cursor, "MATCH", f"{head}*", "COUNT", SCAN_COUNT)
-        found.update(key.decode() for key in keys if entity.fullmatch(key))
-        cursor = following.decode()
-        if each is not None:
-            each()
-        if cursor == "0":
-            return found
+    return once(pl.concat([*lots, to_numbers(pl.Series(found, dtype=pl.String))]))
 
 
 class _Building(threading.Thread):
@@ -329,6 +372,12 @@ def server_identity(line: Line) -> tuple[str, int]:
         return "", 0
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     return fields.get("run_id", ""), int(fields.get("evicted_keys", 0))
+
+
+def _both(one: Published, other: Published) -> Published:
+    return Published(
+        written=one.written + other.written, deleted=one.deleted + other.deleted, bytes=one.bytes + other.bytes
+    )
 
 
 def _pairs(flat: list[bytes]) -> Iterator[tuple[str, str]]:

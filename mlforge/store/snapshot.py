@@ -71,6 +71,11 @@ class Snapshot:
         """The feature columns and their dtypes."""
         return {name: dtype for name, dtype in self.schema.items() if name not in self.record.index}
 
+    @property
+    def key_schema(self) -> dict[str, pl.DataType]:
+        """The key columns and their dtypes."""
+        return {name: self.schema[name] for name in self.record.keys}
+
     @cached_property
     def files(self) -> dict[str, frozenset[str]]:
         """The files of every month in which there are rows (a feature without times has one, `all`)."""
@@ -225,29 +230,33 @@ class Snapshot:
         with self._reading():
             return rows.collect(engine="streaming")
 
-    def at(self, instant: datetime, entities: pl.DataFrame | None = None) -> pl.DataFrame:
+    def at(self, instant: datetime, entities: pl.DataFrame | pl.Expr | None = None) -> pl.DataFrame:
         """For every entity that is visible at an instant its newest row at or before it, if it still holds.
+
+        Of some entities the newest months are read first, so that memory is only taken for rows that may be the newest.
 
         Args:
             instant: UTC-aware.
-            entities: The keys of some entities, each once, in their stored dtypes; None: all entities.
+            entities: Some entities: their keys, each once, in their stored dtypes, or a condition on the key columns;
+                None: all entities.
 
         Returns:
             Keys, timestamp, feature columns, sorted by keys; a snapshot's rows are the same at every instant.
         """
         keys, after = list(self.record.keys), self.outlived(instant)
         if self.record.timestamp is None or entities is None:
-            rows = self.scan(after=after, until=instant)
-            rows = rows if entities is None else rows.join(entities.lazy(), on=keys, how="semi")
+            rows = _among(self.scan(after=after, until=instant), entities, keys)
             return self.collect(self._newest(rows).sort(keys))
-        found, missing = [], entities
-        # The newest months have nearly all of them.
+        found: list[pl.DataFrame] = []
         for month in sorted(self.files, reverse=True):
-            if missing.is_empty():
+            if isinstance(entities, pl.DataFrame) and entities.is_empty():
                 break
-            rows = self.scan(after=after, until=instant, months=[month]).join(missing.lazy(), on=keys, how="semi")
+            rows = _among(self.scan(after=after, until=instant, months=[month]), entities, keys)
+            if isinstance(entities, pl.Expr) and found:
+                rows = rows.join(pl.concat(part.select(keys) for part in found).lazy(), on=keys, how="anti")
             found.append(self.collect(self._newest(rows)))
-            missing = missing.join(found[-1], on=keys, how="anti")
+            if isinstance(entities, pl.DataFrame):
+                entities = entities.join(found[-1], on=keys, how="anti")
         return pl.concat([pl.DataFrame(schema=self.schema), *found]).sort(keys)
 
     def outlived(self, instant: datetime) -> datetime | None:
@@ -317,3 +326,11 @@ class Snapshot:
             return rows
         newest = rows.group_by(self.record.keys).agg(pl.col(timestamp).max())
         return rows.join(newest, on=self.record.index, how="semi")
+
+
+def _among(rows: pl.LazyFrame, entities: pl.DataFrame | pl.Expr | None, keys: list[str]) -> pl.LazyFrame:
+    if entities is None:
+        return rows
+    if isinstance(entities, pl.Expr):
+        return rows.filter(entities)
+    return rows.join(entities.lazy(), on=keys, how="semi")

@@ -12,7 +12,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from mlforge.errors import RequestError
-from mlforge.online.base import OnlineStore
+from mlforge.online.base import OnlineStore, Part
 from mlforge.online.codec import to_frame
 from mlforge.online.keys import entity_key_hash
 from mlforge.testing.samples import exact, frame, hashes, kept, publish, row, status_of, user
@@ -128,6 +128,26 @@ class SyncTests:
             assert found[2] is None, "the status says that it is gone"
         listed = hashes(store, feature_name)
         assert listed is None or len(listed) == 3 + int(found[2] is not None)
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_parts_leave_what_all_of_it_at_once_would(self, store: OnlineStore, feature_name: str, known: bool) -> None:
+        first = frame({1: 10, 2: 20, 3: 30, 4: 40})
+        publish(store, feature_name, first, None, status_of(first))
+        # Of the two that vanish one is in each part.
+        vanished = [pl.DataFrame({"user_id": [number]}) if known else None for number in (2, 3)]
+        parts = [
+            Part(rows=frame({1: 11}), vanished=vanished[0], change=-1 if known else 1),
+            Part(rows=frame({5: 50}), vanished=vanished[1], change=0 if known else 1),
+        ]
+        status = status_of(first, version=2, total=4 if known else 0)
+        with store.turn(feature_name) as turn:
+            published = turn.publish_parts(iter(parts), status)
+        found = store.read_batch(feature_name, [user(n) for n in range(1, 6)])
+        assert [found[0], found[4]] == [row(11), row(50)]
+        gone = [found[number] is None for number in (1, 2, 3)]
+        assert (published.written, published.deleted) == (2, sum(gone))
+        if kept(store, feature_name, replace(status, rows=3 if known else 2)):
+            assert gone == [True, True, not known], "the status says what is there"
 
     def test_what_was_only_written_by_hand_is_touched_no_more_than_that(
         self, store: OnlineStore, feature_name: str
