@@ -76,7 +76,8 @@ def run_sync(port: int, folder: str, count: int, limit: int, kind: str) -> dict[
         began, cpu = time.perf_counter(), time.process_time()
         report = sync(request, LocalStore(place / "offline"), store)
         seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    if report.mode != mode or report.written != (0 if mode == "unchanged" else count):
+    # Of a million entities one has the same values a month later, by chance.
+    if report.mode != mode or round(report.written / count, 3) != (mode != "unchanged"):
         raise AssertionError(f"The sync was {report}.")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     return {"seconds": seconds, "cpu": cpu_seconds, "peak": peak}

@@ -16,13 +16,12 @@ from mlforge.store.snapshot import Snapshot
 
 # Above this part of all rows, or entities, those that may differ cost more to look for than to compare all.
 FEW = 0.25
-# What a comparison of some entities takes at its peak, in rows of theirs, and what each row takes in which it is looked
-# for entities that may differ: as measured.
-ROWS_AT_ONCE, BYTES_PER_ROW = 6, 150
-# More than an entity takes in a comparison: where there is so much for each, nothing has to be measured.
-ENTITY_BYTES = 20_000
-_VALUE, _HELD = "mlforge_value", "_held"
+# What each row takes in which it is looked for entities that may differ.
+BYTES_PER_ROW = 150
+# More than an entity takes: where there is so much for each, nothing has to be measured.
+AT_MOST_BYTES = 20_000
 TEXTS_AT_ONCE = 50_000
+_VALUE, _HELD = "mlforge_value", "_held"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,22 +100,24 @@ def _in_parts(
     if memory_limit is None:
         yield candidates(Shard()) if few else None
         return
+    there, entities = room(memory_limit), None
     if few:
         work = BYTES_PER_ROW * _rows_to_look_at(before, was, after, now, months)
-        entities = pl.concat(map(candidates, shards(work, room(memory_limit))))
+        entities = pl.concat(map(candidates, shards(work, there)))
         there = room(memory_limit, held=entities.estimated_size())
-        if entities.height * ENTITY_BYTES <= there:
+        if entities.height * AT_MOST_BYTES <= there:
             yield entities
             return
     # There may be more, and larger ones, at the one end than at the other.
     sizes = measured(before, was), measured(after, now)
-    each, count = ROWS_AT_ONCE * max(size.row for size in sizes), max(size.entities for size in sizes)
-    if few and entities.height <= FEW * count:
+    each, count = max(size.each for size in sizes), max(size.entities for size in sizes)
+    if entities is not None and entities.height <= FEW * count:
         # All of one size, with nothing left over.
         number = math.ceil(each * entities.height / there)
-        yield from entities.iter_slices(math.ceil(entities.height / max(1, number)))
+        yield from entities.iter_slices(math.ceil(entities.height / number))
         return
-    entities = pl.DataFrame()
+    # They are not held while all are compared.
+    entities = None
     for shard in shards(each * count, room(memory_limit)):
         yield shard.holds(after.key_schema)
 

@@ -13,8 +13,11 @@ from mlforge.online.keys import key_text_expr
 from mlforge.store.snapshot import Snapshot
 
 T = TypeVar("T")
-# What a process takes that has read a little of a table and written it.
-BASE_BYTES = 300_000_000
+# What a process takes that has read and written a little of a table.
+BASE_BYTES = 200_000_000
+# What reading or comparing an entity takes at its peak, as measured with keys and rows of several widths: so much
+# whatever its width is, and so many times its row and its keys.
+ENTITY_BYTES, COPIES = 100, 3
 # For less than this a pass over the table costs more than it spares.
 LEAST_BYTES = 20_000_000
 # Entities are counted and measured by one shard of so many.
@@ -51,15 +54,15 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How many entities there are at an instant, and what one of them takes on average.
+    """How many entities there are at an instant, and what they take.
 
     Attributes:
         entities: How many there are, about.
-        row: Bytes of its row in a frame.
+        each: How many bytes it takes at its peak to read one of them or to compare it, about.
     """
 
     entities: int
-    row: float
+    each: float
 
 
 def room(memory_limit: int, *, held: float = 0) -> float:
@@ -85,7 +88,11 @@ def measured(snapshot: Snapshot, instant: datetime) -> Size:
         StoreError: A file of the table cannot be read.
     """
     sample = snapshot.at(instant, Shard(of=SAMPLE).holds(snapshot.key_schema))
-    return Size(entities=SAMPLE * sample.height, row=sample.estimated_size() / max(1, sample.height))
+    copied = sample.estimated_size() + sample.select(snapshot.record.keys).estimated_size()
+    return Size(
+        entities=SAMPLE * sample.height,
+        each=ENTITY_BYTES + COPIES * copied / max(1, sample.height),
+    )
 
 
 def begun(parts: Iterator[T]) -> Iterator[T] | None:

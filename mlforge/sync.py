@@ -14,8 +14,7 @@ from mlforge import precedence
 from mlforge.difference import Difference, differences
 from mlforge.errors import StoreError, UnavailableError
 from mlforge.online.base import DAMAGED, OnlineStore, Part, Published, Turn
-from mlforge.online.hashes import to_numbers, without
-from mlforge.online.keys import entity_key_hash_expr
+from mlforge.online.hashes import entity_numbers, to_numbers, without
 from mlforge.online.status import Status
 from mlforge.shards import begun
 from mlforge.store.base import Store
@@ -232,9 +231,8 @@ def _planned(parts: Iterator[Part], status: Status, online_store: OnlineStore, f
     for part in parts:
         written += part.rows.height
         if part.vanished is None:
-            keys = part.rows.select(status.key_columns)
             left = _there(online_store, feature_name) if left is None else left
-            left = without(left, to_numbers(keys.select(entity_key_hash_expr(keys.schema)).to_series()))
+            left = without(left, entity_numbers(part.rows.select(status.key_columns)))
         else:
             deleted += part.vanished.height
         # Else it would be held while the next one is made.

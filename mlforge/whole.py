@@ -17,9 +17,8 @@ from mlforge.store.snapshot import Snapshot
 
 # A version of the table and an instant.
 Held = tuple[Snapshot, datetime]
-# What reading some entities takes at its peak, in rows of theirs, and what is held of each while it is found out which
-# of them go: as measured.
-ROWS_AT_ONCE, HASH_BYTES = 5, 16
+# What is held of each entity while it is found out which of them go.
+HASH_BYTES = 16
 
 
 def whole(
@@ -53,7 +52,7 @@ def _parts(snapshot: Snapshot, as_of: datetime, online: list[Held] | None, memor
     if memory_limit is not None:
         size = measured(snapshot, as_of)
         held = HASH_BYTES * size.entities if online is None else 0
-        some = shards(ROWS_AT_ONCE * size.entities * size.row, room(memory_limit, held=held))
+        some = shards(size.entities * size.each, room(memory_limit, held=held))
     # A loop would hold each part while the next one is made.
     return map(partial(_part, snapshot, as_of, online), some)
 

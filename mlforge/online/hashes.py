@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from mlforge.online.keys import DIGITS
+from mlforge.online.keys import DIGITS, entity_key_hash_expr
 
 # How many are texts at a time.
 LOT = 50_000
@@ -17,6 +17,11 @@ def to_numbers(hashes: pl.Series) -> pl.Series:
     [255]
     """
     return hashes.drop_nulls().str.decode("hex").bin.reinterpret(dtype=pl.UInt128, endianness="big")
+
+
+def entity_numbers(entities: pl.DataFrame) -> pl.Series:
+    """The key hashes of the entities of a frame of key columns, as numbers."""
+    return to_numbers(entities.select(entity_key_hash_expr(entities.schema)).to_series())
 
 
 def to_texts(numbers: pl.Series) -> Iterator[pl.Series]:

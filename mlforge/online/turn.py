@@ -13,7 +13,7 @@ import polars as pl
 from mlforge.errors import RequestError, StoreError, UnavailableError
 from mlforge.online.base import DAMAGED, NOTHING_KNOWN, SLICE_ROWS, Part, Published, Turn
 from mlforge.online.codec import CODEC_VERSION, encode_expr
-from mlforge.online.hashes import LOT, once, to_numbers, to_texts, without
+from mlforge.online.hashes import LOT, entity_numbers, once, to_numbers, to_texts, without
 from mlforge.online.keys import DIGITS, entity_key_hash_expr, lock_key, redis_key, redis_key_expr, status_key
 from mlforge.online.line import Line, Word, packed
 from mlforge.online.lock import Lock
@@ -112,8 +112,7 @@ class RedisTurn(Turn):
             # While nobody talks the lock is kept, also while the next part is made.
             done = _both(done, self._put(lock, checked, status))
             if there is not None:
-                keys = checked.rows.select(status.key_columns)
-                there = without(there, to_numbers(keys.select(entity_key_hash_expr(keys.schema)).to_series()))
+                there = without(there, entity_numbers(checked.rows.select(status.key_columns)))
             # Else it would be held while the next one is made.
             del part, checked
         if lock is None:
