@@ -103,7 +103,7 @@ def build(feature: Feature, store: Store, means: Means, wanted: Wanted = ALL, *,
                 if stands != "outdated":
                     return _report(feature, stands, current, began)
             chosen = part(feature, source, store, current, definition, wanted)
-            with store.workplace(feature) as workplace:
+            with store.workplace(feature.name, feature.timestamp) as workplace:
                 computed = _compute(feature, source, chosen.events, means, workplace)
                 if chosen.events and current is not None and dict(computed.rows.schema) != dict(current.schema):
                     chosen = Part(reason="its columns have changed")
@@ -125,6 +125,8 @@ def build(feature: Feature, store: Store, means: Means, wanted: Wanted = ALL, *,
                 try:
                     outcome, made = _publish(store, feature.name, current, content)
                 except ConflictError:
+                    # Not held while it is computed once more.
+                    del computed, content
                     continue
             return replace(_report(feature, outcome, made, began, computed), events=chosen.events, reason=chosen.reason)
     raise StoreError(

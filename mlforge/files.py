@@ -1,6 +1,7 @@
 """The Parquet files of a table, which are nothing to its readers before a commit names them."""
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,11 @@ from uuid import uuid4
 import polars as pl
 from deltalake.transaction import AddAction
 
+from mlforge.errors import one_line
 from mlforge.months import MONTH
+
+# The options whose values may be shown; all others may be secret.
+SHOWN = re.compile(r"region|endpoint|url|allow|account_name|bucket|timeout|retries", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +40,10 @@ class Folder:
         return "://" not in self.path
 
     def write(self, rows: pl.LazyFrame, name: str) -> int:
-        """Writes rows to a file, all of them or no file, without holding them in memory; how many bytes it has.
+        """Writes rows to a file, without holding them in memory; in a folder all of them or no file.
+
+        Returns:
+            How many bytes it has.
 
         Raises:
             OSError: It cannot be written.
@@ -53,6 +61,12 @@ class Folder:
             file.unlink(missing_ok=True)
             raise
 
+    def scan(self, name: str) -> pl.LazyFrame:
+        """The rows of a file."""
+        return pl.scan_parquet(
+            f"{self.path}/{name}", glob=False, hive_partitioning=False, storage_options=self._storage_options
+        )
+
     def delete(self, name: str) -> None:
         """Takes a file away, if it is there."""
         if self.is_local:
@@ -61,8 +75,11 @@ class Folder:
             self._bucket().delete_file(name)
 
     def _sink(self, rows: pl.LazyFrame, file: str | Path) -> None:
-        options = dict(self.options) if self.options else None
-        rows.sink_parquet(file, compression="snappy", mkdir=self.is_local, storage_options=options)
+        rows.sink_parquet(file, compression="snappy", mkdir=self.is_local, storage_options=self._storage_options)
+
+    @property
+    def _storage_options(self) -> dict[str, str] | None:
+        return dict(self.options) if self.options else None
 
     def _bucket(self) -> Any:
         # Needs PyArrow, as whoever writes there has: the tasks of Spark.
@@ -105,3 +122,15 @@ class File:
 def file_name(month: str) -> str:
     """A name that no other file has."""
     return f"{MONTH}={month}/{uuid4()}.parquet"
+
+
+def cause(error: Exception, options: Mapping[str, str] | None) -> str:
+    """What a library says of a folder, in one line and without the options that may be secret."""
+    # The cause comes last, in a tree with colours; of what a provider answers, it is its message.
+    text = re.sub(r"\x1b\[\d+m", "", str(error))
+    answer = re.search("<Message>([^<]*)</Message>", text)
+    text = answer[1] if answer else text.strip().rpartition("\u21b3")[2].strip()
+    for name, value in (options or {}).items():
+        if value and not SHOWN.search(name):
+            text = text.replace(value, "***")
+    return one_line(text)

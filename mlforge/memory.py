@@ -5,8 +5,8 @@ import re
 from mlforge.errors import DefinitionError
 
 _UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-# Python, Polars and what these keep of what they have freed.
-OWN = 600 * 10**6
+# What Python and Polars take, with what these keep of what they have freed: of a build, and of a sync.
+OWN, SYNC_OWN = 600 * 10**6, 200 * 10**6
 LEAST = 10**9
 
 

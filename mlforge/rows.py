@@ -103,7 +103,7 @@ def contents(rows: pl.LazyFrame, timestamp: str | None) -> pl.LazyFrame:
 
 
 def row_hash(columns: Sequence[str]) -> pl.Expr:
-    """A 64-bit hash of a row, the same for equal rows within a process; it is never stored."""
+    """A 64-bit hash of a row, the same for equal rows in processes with one version of Polars; it is never stored."""
     return pl.struct(sorted(columns)).hash()
 
 

@@ -9,12 +9,11 @@ from typing import TypeVar
 
 import polars as pl
 
+from mlforge.memory import SYNC_OWN
 from mlforge.online.keys import key_text_expr
 from mlforge.store.snapshot import Snapshot
 
 T = TypeVar("T")
-# What a process takes that has read and written a little of a table.
-BASE_BYTES = 200_000_000
 # What reading or comparing an entity takes at its peak, as measured with keys and rows of several widths: so much
 # whatever its width is, and so many times its row and its keys.
 ENTITY_BYTES, COPIES = 100, 3
@@ -72,7 +71,7 @@ def room(memory_limit: int, *, held: float = 0) -> float:
         memory_limit: How many the process shall take, about.
         held: How many are taken all the time.
     """
-    return max(memory_limit - BASE_BYTES - held, LEAST_BYTES)
+    return max(memory_limit - SYNC_OWN - held, LEAST_BYTES)
 
 
 def shards(work: float, room: float) -> list[Shard]:

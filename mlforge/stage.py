@@ -1,18 +1,25 @@
 """Rows in files that no commit names yet, and where a build puts what does not fit into memory."""
 
+import fcntl
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 from uuid import uuid4
 
 import polars as pl
 
-from mlforge.files import File, Folder, file_name
+from mlforge.errors import StoreError
+from mlforge.files import File, Folder, cause, file_name
 from mlforge.months import MONTH, by_month
 from mlforge.rows import Rows, contents, row_hash, saved
+
+LOCK = "lock"
+# So many rows of a file are held by whoever only hands them on.
+AT_ONCE = 200_000
 
 
 class RowsInFiles(Rows):
@@ -28,9 +35,9 @@ class RowsInFiles(Rows):
         return sum(file.rows for file in self.stage.files)
 
     def batches(self) -> Iterator[pl.DataFrame]:
-        """What is in one file after the other."""
+        """Some rows of one file after the other."""
         for file in self.stage.files:
-            yield pl.read_parquet(f"{self.stage.folder.path}/{file.name}", hive_partitioning=False)
+            yield from self.stage.folder.scan(file.name).collect_batches(chunk_size=AT_ONCE)
 
     def contents(self) -> pl.DataFrame:
         """As it was told when the files were written."""
@@ -44,7 +51,7 @@ class RowsInFiles(Rows):
     def beside(self, others: Mapping[str, pl.LazyFrame], index: Sequence[str]) -> "RowsInFiles":
         """With a further file for every month."""
         for month, rows in others.items():
-            self.stage.copy(rows.select(list(self.schema)), month)
+            self.stage.add_month(rows.select(list(self.schema)), month)
         return self
 
     def placed(self, folder: Folder, months: Collection[str] | None = None) -> list[File] | None:
@@ -70,27 +77,35 @@ class Stage:
         self._others: list[str] = []
 
     def write(self, rows: pl.DataFrame) -> None:
-        """Writes rows, the first or further ones, to a file a month."""
-        parts = by_month(rows, self.timestamp)
-        for file in saved(self.folder, parts):
-            hashed = parts[file.month].select(row_hash(rows.columns).sum())
-            self.files.append(replace(file, content=int(hashed.item())))
+        """Writes rows, the first or further ones, to a file a month.
 
-    def copy(self, rows: pl.LazyFrame, month: str) -> None:
-        """Writes rows of one month to a file, without holding them in memory; no rows, no file."""
+        Raises:
+            StoreError: They cannot be written; none are.
+        """
+        parts = by_month(rows, self.timestamp)
+        with self._writing():
+            for file in saved(self.folder, parts):
+                hashed = parts[file.month].select(row_hash(rows.columns).sum())
+                self.files.append(replace(file, content=int(hashed.item())))
+
+    def add_month(self, rows: pl.LazyFrame, month: str) -> None:
+        """Writes rows of one month to a file, without holding them in memory; no rows, no file.
+
+        Raises:
+            StoreError: As for `write`.
+        """
         name = file_name(month)
-        size = self.folder.write(rows, name)
-        if self.folder.is_local:
-            rows = pl.scan_parquet(f"{self.folder.path}/{name}", glob=False, hive_partitioning=False)
-        found = contents(rows, None).collect(engine="streaming")
+        with self._writing():
+            size = self.folder.write(rows, name)
+        found = contents(self.folder.scan(name), None).collect(engine="streaming")
         if found.is_empty():
             self.folder.delete(name)
         else:
             _, content, count = found.row(0)
             self.files.append(File(name=name, month=month, size=size, rows=count, content=content))
 
-    def copied(self, rows: pl.LazyFrame) -> str:
-        """Where there is a copy of rows now, which is never published."""
+    def put_aside(self, rows: pl.LazyFrame) -> str:
+        """Writes rows to a file that is never published; its path or URL."""
         self._others.append(name := f"{uuid4()}.parquet")
         self.folder.write(rows, name)
         return f"{self.folder.path}/{name}"
@@ -99,9 +114,10 @@ class Stage:
         """Lets go of the files of some months (None: all), and deletes the others."""
         # Whatever becomes of the commit: where its answer was lost, it may name them.
         released = [file for file in self.files if months is None or file.month in months]
-        others, self.files = [file for file in self.files if file not in released], []
-        for file in others:
-            self.folder.delete(file.name)
+        self.files = [] if months is None else [file for file in self.files if file.month not in months]
+        for file in self.files:
+            self._delete(file.name)
+        self.files = []
         return released
 
     def discard(self) -> None:
@@ -109,7 +125,20 @@ class Stage:
         names = [*(file.name for file in self.files), *self._others]
         self.files, self._others = [], []
         for name in names:
+            self._delete(name)
+
+    def _delete(self, name: str) -> None:
+        # What cannot be deleted is nothing to the table, and goes at a vacuum.
+        with suppress(OSError):
             self.folder.delete(name)
+
+    @contextmanager
+    def _writing(self) -> Generator[None]:
+        try:
+            yield
+        except (OSError, pl.exceptions.PolarsError) as error:
+            why = cause(error, self.folder.options).rstrip(".")
+            raise StoreError(f"{self.folder.path!r} cannot be written: {why}.") from None
 
 
 class Workplace:
@@ -129,13 +158,18 @@ class Workplace:
 
     def __init__(self, scratch: Path, table: Folder, timestamp: str | None) -> None:
         self._scratch = scratch
+        self._lock: IO[str] | None = None
         self.shared = Stage(table, timestamp)
         self.local = self.shared if table.is_local else Stage(Folder(path=f"{scratch}/rows"), timestamp)
 
     @property
     def scratch(self) -> Path:
         """A local folder."""
-        self._scratch.mkdir(parents=True, exist_ok=True)
+        if self._lock is None:
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            # What others see that it is in use.
+            self._lock = (self._scratch / LOCK).open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         return self._scratch
 
     def clear(self) -> None:
@@ -143,13 +177,29 @@ class Workplace:
         self.shared.discard()
         self.local.discard()
         shutil.rmtree(self._scratch, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def __enter__(self) -> Self:
-        # Also what a build has left that was killed.
-        self.clear()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.clear()
+
+
+def clear_left(scratch: Path) -> None:
+    """Takes away a scratch folder that nobody uses any more: its lock ends with its process."""
+    try:
+        lock = (scratch / LOCK).open("r+")
+    except OSError:
+        # It is just made, or just deleted.
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 from mlforge import verdicts
 from mlforge.engines import Engine, Engines
 from mlforge.engines.history import history
-from mlforge.engines.task import local
+from mlforge.engines.task import local, one_schema
 from mlforge.errors import DefinitionError, MlforgeError, one_line
 from mlforge.features import Feature
 from mlforge.modules import origin
@@ -91,7 +91,9 @@ def _require_local(feature: Feature, source: Source, engine: Engine, whole: pl.D
         )
     shard = pl.struct(feature.keys).hash() % shards
     parts = [rows.filter(shard == number) for number in range(shards)]
-    found = pl.concat([local(engine, feature, part, repr(source)).events for part in parts if len(part)])
+    made = [local(engine, feature, part, repr(source), checked=False).events for part in parts if len(part)]
+    one_schema(feature, [whole.schema, *(events.schema for events in made)])
+    found = pl.concat(made)
     order = [*feature.index, *(name for name in whole.columns if name not in feature.index)]
     one, other = (events.select(order).sort(order, nulls_last=False) for events in (whole, found))
     try:

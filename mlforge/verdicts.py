@@ -1,7 +1,8 @@
 """Verdicts: what checks find in data, and whether it may be published."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,7 +122,8 @@ def _lazy_verdict(name: str, check: Check, rows: pl.LazyFrame, order: str, featu
         else:
             failing = rows if holds[0] is False else rows.limit(0)
     first = failing.bottom_k(EXAMPLES, by=order).sort(order).drop(order)
-    total, failed, examples = pl.collect_all([count, failing.select(pl.len()), first], engine="streaming")
+    with _evaluating(name, feature):
+        total, failed, examples = pl.collect_all([count, failing.select(pl.len()), first], engine="streaming")
     return _result(name, check, total.item(), failed.item(), examples)
 
 
@@ -132,13 +134,19 @@ def _names(check: Check, column: str, schema: Mapping[str, pl.DataType]) -> bool
 
 
 def _holds(name: str, check: Check, frame: pl.LazyFrame, rows: int, feature: str) -> pl.Series:
-    try:
+    with _evaluating(name, feature):
         holds = frame.select(check.expression.alias("holds")).collect(engine="streaming")["holds"]
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"Check {name!r} of feature {feature!r} cannot be evaluated: {one_line(error)}") from error
     if holds.dtype != pl.Boolean or len(holds) not in (1, rows):
         raise DataError(f"Check {name!r} of feature {feature!r} gives {holds.dtype}, not a Boolean for each row.")
     return holds
+
+
+@contextmanager
+def _evaluating(name: str, feature: str) -> Generator[None]:
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"Check {name!r} of feature {feature!r} cannot be evaluated: {one_line(error)}") from error
 
 
 def _result(name: str, check: Check, rows: int, failed: int, failing: pl.DataFrame) -> CheckResult:

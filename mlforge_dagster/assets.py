@@ -61,7 +61,10 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
         pool=step.pool,
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Result]:
-        engine, memory_limit = means(step, graph.engine, context)
+        try:
+            engine, memory_limit = means(step, graph.engine, context)
+        except DefinitionError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
         if spec.key not in context.selected_asset_keys:
             found = validate(feature, defs.engines if engine is None else Engines(engine))
             yield from verdicts(context, found.checks)

@@ -66,11 +66,14 @@ class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
             )
         _projects.add(path.parent)
         defs = loader.load(path, name or None)
+        # Two resources of one name would clash, where a code location has several components.
+        named = self.engine is not None or self.memory_limit is not None
+        engine = EngineResource(engine=self.engine, memory_limit=self.memory_limit) if named else None
         return build_definitions(
             defs,
             partitions=self.partitions,
             freshness=self.freshness,
-            engine=EngineResource(engine=self.engine, memory_limit=self.memory_limit),
+            engine=engine,
             schedules=[feature_schedule(defs, self.schedule)] if self.schedule else [],
             sensors=[online_reconcile_sensor(defs)] if self.reconcile else [],
         )

@@ -21,7 +21,8 @@ class StepSettings:
     """How the step of one asset is run; what a translator's `get_step` gives.
 
     Attributes:
-        engine: What runs the feature's function if it names no engine; None: the resource's, or else the project's.
+        engine: What runs the feature's function if it names no engine; None: the resource's, or else the project's. Of
+            what is online nothing is run.
         memory_limit: How much memory its build or its sync may take, as in `"2GB"`; None: as for `engine`.
         op_tags: Tags of the step, by which executors find what it needs, as `dagster-k8s/config` or `ray/...`.
         pool: The pool whose limit it counts against.
@@ -62,9 +63,11 @@ class EngineResource(dg.ConfigurableResource[Engine]):
             DefinitionError: There is none of that name, or a variable of the environment is not set.
         """
         name = looked_up(self.engine)
+        settings = {"master": self.master, "conf": self.conf, "shards": self.shards}
         if name == "spark":
-            settings = {"master": self.master, "conf": self.conf, "shards": self.shards}
             return SparkEngine(**{name: looked_up(value) for name, value in settings.items()})
+        if given := [setting for setting, value in settings.items() if value]:
+            raise DefinitionError(f"{given[0]} of an EngineResource is about Spark: write engine='spark' as well.")
         return None if name is None else Engines(name).default
 
     def get_memory_limit(self) -> str | None:

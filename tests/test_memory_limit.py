@@ -1,5 +1,6 @@
 """Builds that may not hold everything in memory: what they publish, what they leave behind, and what they refuse."""
 
+import dataclasses
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,10 @@ from polars.testing import assert_frame_equal
 import mlforge as mlf
 from mlforge import CheckFailedError, DataError, DefinitionError, Definitions, checks
 from mlforge.engines import spilled
-from mlforge.store import LocalStore
+from mlforge.errors import StoreError
+from mlforge.files import Folder
+from mlforge.rows import RowsInMemory
+from mlforge.store import LocalStore, base
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 AGGREGATIONS = ["count", "sum", "mean", "min", "max", "std", "median", "n_unique", "first", "last"]
@@ -96,7 +100,7 @@ def test_it_publishes_the_same_rows(tmp_path: Path, at_once: int) -> None:
     versions = [bound.store.open("spend", number) for number in range(3)]
     named = {f"spend/{path}" for each in versions if each for paths in each.files.values() for path in paths}
     assert {name for name in committed if name.startswith("spend/")} == named
-    assert not list((tmp_path / "bound").glob(".*.scratch"))
+    assert not list((tmp_path / "bound").glob(".*.scratch*"))
 
 
 def test_rows_that_are_stored_already_are_not_published_again(tmp_path: Path, at_once: int) -> None:
@@ -159,6 +163,7 @@ def test_a_failed_check_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_what_is_wrong_with_the_data_is_said_as_ever(tmp_path: Path) -> None:
     source = write(tmp_path)
+    bad = pl.col("user").str.to_integer() > 0
 
     def build(function: Any, **definition: Any) -> None:
         feature = mlf.feature(name="f", source=source, **{"keys": ["user"], "timestamp": "ts"} | definition)(function)
@@ -176,18 +181,25 @@ def test_what_is_wrong_with_the_data_is_said_as_ever(tmp_path: Path) -> None:
         build(lambda df: df.drop("ts"), timestamp=None)
     with pytest.raises(DataError, match="which reads"):
         build(lambda df: df.with_columns(n=pl.col("user").str.to_integer()))
+    with pytest.raises(DataError, match="Check 'it' of feature 'f' cannot be evaluated"):
+        build(lambda df: df, checks={"it": bad})
     with pytest.raises(ZeroDivisionError):
         build(lambda _df: 1 / 0)
     assert files(tmp_path / "s") == {".f.lock"}
 
 
-def test_what_a_killed_build_has_left_is_taken_away(tmp_path: Path) -> None:
+def test_what_a_killed_build_has_left_is_taken_away_and_what_others_use_is_not(tmp_path: Path) -> None:
     defs = project(tmp_path, write(tmp_path), "store")
-    left = tmp_path / "store/.spend.scratch/shards/1.parquet"
-    left.parent.mkdir(parents=True)
-    left.touch()
-    defs.build(["spend"])
-    assert not left.exists()
+    (left, used, elsewhere) = (defs.store.workplace("spend", "ts") for _ in range(3))
+    for place in (left, used):
+        (place.scratch / "shards").mkdir()
+    # As its process does that ends.
+    left._lock.close()  # type: ignore[union-attr]
+    other = elsewhere.scratch.rename(elsewhere._scratch.with_name(".spend.scratch-another-machine"))
+    elsewhere._lock.close()  # type: ignore[union-attr]
+    defs.build(["spend"], memory_limit="1GB")
+    assert {*(tmp_path / "store").glob(".spend.scratch*")} == {used.scratch, other}
+    used.clear()
 
 
 @pytest.mark.parametrize("limit", ["2 gigabytes", "100MB", "GB", 2, "-1GB", ""])
@@ -197,6 +209,54 @@ def test_a_limit_that_is_none_is_one_line(tmp_path: Path, limit: Any) -> None:
         defs.build(memory_limit=limit)
     with pytest.raises(DefinitionError):
         Definitions("p", features=[], memory_limit=limit)
+
+
+def test_a_disk_that_is_full_is_said_to_be_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write(tmp_path)
+    defs = project(tmp_path, source, "store")
+    defs.build(["spend"])
+    before = files(tmp_path / "store")
+    whole, written = Folder.write, []
+
+    def fails(folder: Folder, frame: pl.LazyFrame, name: str) -> int:
+        written.append(name)
+        if len(written) == 3:
+            raise OSError(28, "No space left on device")
+        return whole(folder, frame, name)
+
+    write(tmp_path, seed=1)
+    monkeypatch.setattr(Folder, "write", fails)
+    part = {"start": START + timedelta(days=35), "end": START + timedelta(days=36)}
+    for arguments in ({}, part):
+        written.clear()
+        with pytest.raises(StoreError, match=r"cannot be written: .*No space left on device"):
+            defs.build(["spend"], **arguments, memory_limit="1GB")
+        assert len(written) == 3
+        assert files(tmp_path / "store") == before
+
+
+def test_a_build_that_was_overtaken_computes_again_and_leaves_what_was_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defs = project(tmp_path, write(tmp_path), "store")
+    defs.build(["spend"])
+    whole, overtaken = base.Store.replace, []
+
+    def replaced(store: base.Store, *arguments: Any) -> Any:
+        if not overtaken:
+            overtaken.append(1)
+            other = defs.store.open("spend")
+            assert other is not None
+            record = dataclasses.replace(other.record, fingerprint="another")
+            whole(store, "spend", RowsInMemory(other.scan().collect(), "ts"), record, other, [])
+        return whole(store, *arguments)
+
+    write(tmp_path, seed=1)
+    monkeypatch.setattr(base.Store, "replace", replaced)
+    assert defs.build(["spend"], memory_limit="1GB")[0].outcome == "built"
+    free = project(tmp_path, tmp_path / "events.parquet", "free")
+    free.build(["spend"])
+    assert rows(defs, "spend").drop(cs.contains("__std__")).equals(rows(free, "spend").drop(cs.contains("__std__")))
 
 
 def test_the_limit_of_the_project_is_that_of_its_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

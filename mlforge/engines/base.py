@@ -139,7 +139,7 @@ class Engine(ABC):
             frame = self.run(feature, source, asked, workplace.scratch, memory_limit)
             with reading(feature, source):
                 spilled = Spilled(feature, frame.lazy(), workplace.scratch)
-                return _in_shards(spilled, feature, source, part, workplace.local, memory_limit)
+            return _in_shards(spilled, feature, source, part, workplace.local, memory_limit)
         loaded = self.load(feature, source, part)
         verdicts.require(loaded.checks, feature=feature.name)
         rows = history(feature, loaded.events, part)

@@ -7,7 +7,7 @@ import pickle
 import re
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -18,11 +18,11 @@ import polars.selectors as cs
 
 from mlforge import verdicts
 from mlforge.engines import shape
-from mlforge.engines.base import Computed, reading
+from mlforge.engines.base import Computed, reading, scanned
 from mlforge.engines.polars import PolarsEngine
-from mlforge.engines.task import ShardReport, Task, arrow
-from mlforge.errors import DefinitionError, StoreError, one_line
-from mlforge.features import RESERVED, EngineName, Feature
+from mlforge.engines.task import ShardReport, Task, arrow, one_schema
+from mlforge.errors import DataError, DefinitionError, one_line
+from mlforge.features import EngineName, Feature
 from mlforge.modules import is_own
 from mlforge.source import Source, hidden
 from mlforge.span import Span
@@ -43,6 +43,7 @@ class SparkEngine(PolarsEngine):
     Parquet and features are read by the machines; a Source of one's own is asked for `spark(session)`, which returns a
     Spark DataFrame, if it has that; anything else is read by this machine and put beside the table. The table, and what
     is read from a folder, have to be where all machines reach them. These need mlforge (and so Polars) and PyArrow.
+    What a task leaves that was lost or done twice is no part of the table, and goes at a vacuum.
 
     Args:
         session: A session of Spark's, classic or Connect; by default the active one, or one that is begun when it is
@@ -94,24 +95,25 @@ class SparkEngine(PolarsEngine):
             part=part,
             folder=workplace.shared.folder,
         )
+        session = self.session
         with _spark_errors(feature, source):
-            rows = _spark_rows(self.session, feature, source, workplace)
+            rows = _spark_rows(session, feature, source, workplace)
             reports = self._reports(rows, task)
         for report in reports:
             workplace.shared.files += report.files
         for report in reports:
             if report.error is not None:
                 raise report.error
+        schema = one_schema(feature, [report.schema for report in reports])
         checks = _together(reports)
         verdicts.require(checks, feature=feature.name)
         found, events = (sum(getattr(report, what) for report in reports) for what in ("rows", "events"))
         if part is None:
             shape.require_events(feature, source, found, events)
-        schema = next((report.schema for report in reports), {})
         return Computed(rows=RowsInFiles(workplace.shared, schema), left_out=found - events, checks=checks)
 
     def _reports(self, rows: "DataFrame", task: Task) -> list[ShardReport]:
-        keys = [f"`{key}`" for key in task.feature.keys]
+        keys = [_quoted(key) for key in task.feature.keys]
         split = rows.repartition(*keys) if self._shards is None else rows.repartition(self._shards, *keys)
         payload = _pickled(task)
 
@@ -172,21 +174,20 @@ def _spark_rows(session: "SparkSession", feature: Feature, source: Source, workp
     if (read := getattr(source, "spark", None)) is not None:
         rows: DataFrame = read(session)
     else:
-        files = source.parquet_files()
+        files, frame = source.parquet_files(), scanned(source)
         with reading(feature, source):
-            scanned = source.scan()
-            strange = cs.datetime("ns") | cs.by_dtype(pl.UInt64)
-            if files is None or cs.expand_selector(scanned.collect_schema(), strange):
-                known = scanned.with_columns(
-                    cs.datetime("ns").dt.cast_time_unit("us"), cs.by_dtype(pl.UInt64).cast(pl.Int64)
-                )
-                files = [workplace.shared.copied(known)]
-        if any("://" in file for file in files):
-            rows = _read_by_tasks(session, files, source, scanned.collect_schema())
+            # What Spark does not know, or takes for something else.
+            other = cs.datetime("ns") | cs.by_dtype(pl.UInt64) | cs.duration()
+            if files is None or cs.expand_selector(frame.collect_schema(), other):
+                integers = cs.by_dtype(pl.UInt64).cast(pl.Int64)
+                frame = frame.with_columns(cs.datetime("ns").dt.cast_time_unit("us"), integers)
+                files = [workplace.shared.put_aside(frame)]
+            schema = frame.collect_schema()
+        if any("://" in file for file in files) or pl.Duration in schema.dtypes():
+            rows = _read_by_tasks(session, files, source, schema)
         else:
-            rows = session.read.parquet(*map(_address, files))
-            # The months of a table, which are in the names of its folders.
-            rows = rows.drop(*[name for name in rows.columns if name.startswith(RESERVED)])
+            # The months of a table, which are in the names of its folders, are no columns of it.
+            rows = session.read.parquet(*map(_address, files)).select(*map(_quoted, schema))
     if missing := [key for key in feature.keys if key not in rows.columns]:
         raise DefinitionError(
             f"Feature {feature.name!r}: its source has no column {missing[0]!r}: on Spark the rows are split by entity "
@@ -211,6 +212,10 @@ def _read_by_tasks(session: "SparkSession", files: list[str], source: Source, sc
     return split.mapInArrow(run, from_arrow_schema(arrow(pl.DataFrame(schema=schema)).schema))
 
 
+def _quoted(column: str) -> str:
+    return "`{}`".format(column.replace("`", "``"))
+
+
 def _address(file: str) -> str:
     """A local file as Spark wants it, which takes a path for a pattern in a file system of the cluster's."""
     return "file://" + re.sub(r"([\[\]{}*?\\])", r"\\\1", str(Path(file).absolute()))
@@ -227,6 +232,11 @@ def _pickled(task: Task) -> bytes:
         cloudpickle.register_pickle_by_value(module)
     try:
         return bytes(cloudpickle.dumps(task))
+    except Exception as error:
+        raise DefinitionError(
+            f"Feature {task.feature.name!r}: its function cannot be sent to Spark's machines ({one_line(error)}): make "
+            f"what it names inside of it."
+        ) from error
     finally:
         for module in new:
             cloudpickle.unregister_pickle_by_value(module)
@@ -235,14 +245,18 @@ def _pickled(task: Task) -> bytes:
 @contextmanager
 def _spark_errors(feature: Feature, source: Source) -> Generator[None]:
     """Says in one line what went wrong in Spark, and not in a feature's function."""
-    from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
+    kinds: tuple[type[Exception], ...] = (PySparkException,)
+    # A client of Spark Connect has none.
+    with suppress(ImportError):
+        kinds = (*kinds, importlib.import_module("py4j.protocol").Py4JError)
     try:
         yield
-    except (PySparkException, Py4JError) as error:
+    except kinds as error:
         why = one_line(hidden(_cause(str(error)), source))
-        raise StoreError(f"Feature {feature.name!r}, which reads {source!r}, on Spark: {why}") from error
+        # Without the cause, which shows what is hidden.
+        raise DataError(f"Feature {feature.name!r}, which reads {source!r}, on Spark: {why}") from None
 
 
 def _cause(text: str) -> str:

@@ -41,7 +41,6 @@ class Spilled:
         self._feature = feature
         self._schema = schema
         self._folder = folder / "shards"
-        shutil.rmtree(self._folder, ignore_errors=True)
         # In the form in which they are stored, in which two may be the same that are not before.
         keys = [
             expression(pl.col(key), schema[key], f"Feature {feature.name!r}: column {key!r}") for key in feature.keys
@@ -90,7 +89,9 @@ class Spilled:
         if not places:
             yield pl.DataFrame(schema=self._schema)
             return
+        # What has no key is all in one shard, and what is no event is only counted.
         rows = _scan(*places).select(self._schema.names())
+        rows = rows.drop_nulls([*self._feature.keys, *shape.times(self._feature)])
         # More than one, where a shard is too large by itself.
         parts = -(-sum(self._rows[place] for place in places) // at_once)
         for part in range(parts):
@@ -103,7 +104,7 @@ class Spilled:
         """How many rows can be computed at once."""
         width = 0.0
         if self._rows:
-            sample = _scan(min(self._rows, key=self._rows.__getitem__)).collect(engine="streaming")
+            sample = _scan(min(self._rows, key=self._rows.__getitem__)).head(ROWS_AT_ONCE).collect(engine="streaming")
             width = sample.estimated_size() / max(len(sample), 1)
         return max(int((memory_limit - OWN) / footprint(self._feature, width)), 1)
 

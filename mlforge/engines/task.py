@@ -14,6 +14,7 @@ from mlforge.engines.polars import PolarsEngine
 from mlforge.errors import DefinitionError
 from mlforge.features import Feature
 from mlforge.files import File, Folder
+from mlforge.modules import origin
 from mlforge.source import Source
 from mlforge.span import Span
 from mlforge.stage import Stage
@@ -45,7 +46,7 @@ class ShardReport:
     error: BaseException | None = None
 
 
-class Shard(Source):
+class FrameSource(Source):
     """The rows of some entities.
 
     Args:
@@ -90,6 +91,8 @@ class Task:
             rows = history(self.feature, loaded.events, self.part)
             stage.write(rows)
         except Exception as error:  # noqa: BLE001 -- the function is the user's, and may raise anything
+            stage.discard()
+            error.add_note(f"This happened in a task of Spark's{origin(error)}.")
             return ShardReport(error=_portable(error))
         return ShardReport(
             rows=len(loaded.events) + loaded.left_out,
@@ -113,7 +116,15 @@ class Task:
                 )
 
 
-def local(engine: Engine, feature: Feature, frame: pl.DataFrame, source: str, part: Span | None = None) -> Loaded:
+def local(
+    engine: Engine,
+    feature: Feature,
+    frame: pl.DataFrame,
+    source: str,
+    part: Span | None = None,
+    *,
+    checked: bool = True,
+) -> Loaded:
     """What a function makes of all rows of some entities, if these are the entities that it returns.
 
     Args:
@@ -121,12 +132,13 @@ def local(engine: Engine, feature: Feature, frame: pl.DataFrame, source: str, pa
         feature: The feature.
         frame: The rows.
         source: What their source is called.
-        part: As for `Engine.load`.
+        part: As for `Engine.load`, as is `checked`.
+        checked: Whether checks are run.
 
     Raises:
         DefinitionError: It returns another entity: whoever has the rows of others may do so as well.
     """
-    loaded = engine.examine(feature, Shard(frame, source), part)
+    loaded = engine.examine(feature, FrameSource(frame, source), part, checked=checked)
     keys = list(feature.keys)
     given = storable(frame.select(keys).unique(), feature=feature.name)
     strange = loaded.events.select(keys).unique()
@@ -138,6 +150,23 @@ def local(engine: Engine, feature: Feature, frame: pl.DataFrame, source: str, pa
             f"where rows are split by entity, as on Spark, the keys have to be columns of the source, as they are."
         )
     return loaded
+
+
+def one_schema(feature: Feature, schemas: Sequence[Mapping[str, pl.DataType]]) -> Mapping[str, pl.DataType]:
+    """What all tasks have made, which has to be the same whichever entities they had; of none, nothing.
+
+    Raises:
+        DefinitionError: It is not.
+    """
+    for schema in schemas:
+        differing = {*schemas[0].items()} ^ {*schema.items()}
+        for name, _ in sorted(differing, key=lambda column: column[0])[:1]:
+            what = " and ".join(str(each.get(name, "nothing")) for each in (schemas[0], schema))
+            raise DefinitionError(
+                f"Feature {feature.name!r}: its function makes {what} of the column {name!r}, of some entities this "
+                f"and of others that: give it one dtype in the function."
+            )
+    return schemas[0] if schemas else {}
 
 
 def run(payload: bytes, batches: Iterator[Any]) -> Iterator[Any]:

@@ -14,7 +14,6 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from mlforge.delta import Table
 from mlforge.errors import RequestError, StoreError, one_line
-from mlforge.features import Feature
 from mlforge.files import Folder
 from mlforge.months import MONTH
 from mlforge.rows import Rows
@@ -55,10 +54,15 @@ class Store:
         """Held while a feature is built: builds of one feature queue here where the location has a lock to offer."""
         return nullcontext()
 
-    def workplace(self, feature: Feature) -> Workplace:
-        """Where a build of a feature may put what does not fit into memory."""
+    def workplace(self, feature_name: str, timestamp: str | None) -> Workplace:
+        """Where a build of a feature may put what does not fit into memory: here, wherever the table is.
+
+        Args:
+            feature_name: The feature.
+            timestamp: The column with the rows' time; None: they have none.
+        """
         scratch = Path(tempfile.gettempdir(), f"mlforge-{uuid4()}")
-        return Workplace(scratch, self._folder(feature.name), feature.timestamp)
+        return Workplace(scratch, self._folder(feature_name), timestamp)
 
     def open(self, feature_name: str, version: int | None = None) -> Snapshot | None:
         """A feature's table; None where it has not been built.

@@ -1,14 +1,16 @@
 """The offline store in a folder."""
 
 import fcntl
+import socket
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
+from uuid import uuid4
 
 from mlforge.delta import local_uri
 from mlforge.errors import StoreError
-from mlforge.features import Feature
-from mlforge.stage import Workplace
+from mlforge.stage import Workplace, clear_left
 from mlforge.store.base import Store
 from mlforge.store.history import incomplete
 
@@ -34,10 +36,13 @@ class LocalStore(Store):
     def _address(self, feature_name: str) -> str:
         return f"{self._uri}/{feature_name}"
 
-    def workplace(self, feature: Feature) -> Workplace:
-        """Beside the tables, where there is room for them; no other build is here at the same time."""
-        scratch = self.path / f".{feature.name}.scratch"
-        return Workplace(scratch, self._folder(feature.name), feature.timestamp)
+    def workplace(self, feature_name: str, timestamp: str | None) -> Workplace:
+        """Beside the tables, where there is room for them."""
+        here = f".{feature_name}.scratch-{socket.gethostname()}-"
+        # Locks of other machines may not be seen here.
+        for left in self.path.glob(f"{escape(here)}*"):
+            clear_left(left)
+        return Workplace(self.path / f"{here}{uuid4()}", self._folder(feature_name), timestamp)
 
     def sizes(self, feature_name: str) -> dict[str, int]:
         """The files in the folder of a table, and how many bytes each has."""

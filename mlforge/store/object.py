@@ -1,15 +1,13 @@
 """The offline store in a bucket: S3, Google Cloud Storage, Azure."""
 
-import re
 from collections.abc import Mapping
 
-from mlforge.errors import DefinitionError, one_line
+from mlforge.errors import DefinitionError
+from mlforge.files import cause
 from mlforge.source import without_credentials
 from mlforge.store.base import Store
 
 SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss")
-# The options whose values may be shown; all others may be secret.
-SHOWN = re.compile(r"region|endpoint|url|allow|account_name|bucket|timeout|retries", re.IGNORECASE)
 
 
 class ObjectStore(Store):
@@ -47,11 +45,4 @@ class ObjectStore(Store):
         return f"ObjectStore({self._location!r}{f', options: {names}' if names else ''})"
 
     def _why(self, error: Exception) -> str:
-        # The cause comes last, in a tree with colours; of what a provider answers, it is its message.
-        text = re.sub(r"\x1b\[\d+m", "", str(error))
-        answer = re.search("<Message>([^<]*)</Message>", text)
-        text = answer[1] if answer else [part.strip() for part in text.split("\u21b3") if part.strip()][-1]
-        for name, value in (self._options or {}).items():
-            if value and not SHOWN.search(name):
-                text = text.replace(value, "***")
-        return one_line(text)
+        return cause(error, self._options)
