@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 from mlforge import verdicts
 from mlforge.engines import Engine, Engines
 from mlforge.engines.history import history
-from mlforge.engines.task import local, one_schema
+from mlforge.engines.task import local, one_schema, require_local_checks
 from mlforge.errors import DefinitionError, MlforgeError, one_line
 from mlforge.features import Feature
 from mlforge.modules import origin
@@ -57,6 +57,7 @@ def validate(feature: Feature, engines: Engines, shards: int | None = None) -> V
         # Windows tell from no rows at all whether the dtypes fit.
         history(feature, loaded.events.clear() if feature.timestamp else loaded.events)
         if shards is not None:
+            require_local_checks(feature, loaded.schema)
             _require_local(feature, source, engine, loaded.events, shards)
     except MlforgeError as error:
         return _cannot_be_run(feature, str(error), began)

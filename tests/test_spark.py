@@ -2,9 +2,11 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -189,6 +191,42 @@ class InSpark(Own):
         return self.frame.lazy()
 
 
+def test_a_function_gets_the_dtypes_of_its_source_whatever_spark_makes_of_them(
+    tmp_path: Path, engine: SparkEngine
+) -> None:
+    source = tmp_path / "events.parquet"
+    frame = events().drop_nulls("user").rename({"user": "a.b"}).with_columns(pl.col("n").cast(pl.UInt16))
+    frame.with_columns(
+        pl.col("ts").dt.convert_time_zone("Europe/Berlin").dt.cast_time_unit("ms"),
+        pl.col("a.b").alias("wh`y"),
+        local=pl.col("ts").dt.replace_time_zone(None),
+        fine=pl.col("ts").dt.cast_time_unit("ns"),
+        time=pl.col("ts").dt.time(),
+        span=pl.duration(hours=pl.col("n")),
+        kind=pl.lit("x").cast(pl.Categorical),
+    ).write_parquet(source)
+    for file, names in ((source, ["time", "span", "fine", "kind"]), (tmp_path / "plain.parquet", [])):
+        pl.read_parquet(source).drop(["time", "span", "fine", "kind"] if not names else []).write_parquet(file)
+
+        @mlf.feature(keys=["a.b", "wh`y"], source=file, timestamp="ts")
+        def seen(df: pl.LazyFrame) -> pl.LazyFrame:
+            dtypes = [f"{name} {dtype}" for name, dtype in df.collect_schema().items()]
+            held = [name for name in ("time", "kind") if name in df.collect_schema()]
+            if "span" in df.collect_schema():
+                df = df.with_columns(pl.col("span").dt.total_seconds())
+            local = df.with_columns(
+                dtypes=pl.lit("; ".join(dtypes)), hour=pl.col("ts").dt.hour(), day=pl.col("ts").dt.date()
+            )
+            return local.with_columns(pl.col(held).cast(pl.String).name.suffix("_text")).drop(held)
+
+        polars, spark = (
+            Definitions("p", features=[seen], store=LocalStore(tmp_path / f"{name}{len(names)}")) for name in "ps"
+        )
+        polars.build()
+        spark.build(engine=engine)
+        assert_same(polars, spark, "seen")
+
+
 def test_checks_are_those_of_all_machines(tmp_path: Path, engine: SparkEngine) -> None:
     source = tmp_path / "events.parquet"
     events().write_parquet(source)
@@ -220,6 +258,15 @@ def test_checks_are_those_of_all_machines(tmp_path: Path, engine: SparkEngine) -
     assert not list((tmp_path / "none").rglob("*.parquet"))
 
 
+class OddError(Exception):
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} {other}\nand more")
+
+    @staticmethod
+    def fails() -> None:
+        raise OddError("two", "words")
+
+
 def test_what_goes_wrong_is_said_as_on_one_machine(tmp_path: Path, engine: SparkEngine) -> None:
     source = tmp_path / "events.parquet"
     events().write_parquet(source)
@@ -241,13 +288,28 @@ def test_what_goes_wrong_is_said_as_on_one_machine(tmp_path: Path, engine: Spark
         build(lambda df: df.with_columns(n=pl.duration(days=1)))
     with pytest.raises(DataError, match="entities have more"):
         build(lambda df: df.drop("ts"), timestamp=None)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as raised:
         build(lambda _df: 1 / 0)
+    assert "in a task of Spark's" in "".join(raised.value.__notes__)
+    with pytest.raises(DefinitionError, match=r"makes Int64 and Float64 of the column 'v'|makes Float64 and Int64 of"):
+        build(lambda df: df.collect().with_columns(v=pl.lit(1 if df.select(pl.first()).collect().height % 2 else 1.0)))
+    with pytest.raises(SystemExit):
+        build(lambda _df: sys.exit(3))
+    with pytest.raises(DataError, match=r"^Feature 'f': OddError: two words \('.*test_spark.py', line \d+\)$"):
+        build(lambda _df: OddError.fails())
+    lock = threading.Lock()
+    with pytest.raises(DefinitionError, match="its function cannot be sent to Spark's machines"):
+        build(lambda df: df.filter(bool(lock)))
     with pytest.raises(DataError, match=r"does not exist \(looked for"):
         build(lambda df: df, source=tmp_path / "gone.parquet")
     (tmp_path / "bad.parquet").write_text("no parquet")
-    with pytest.raises((DataError, StoreError), match="Feature 'f', which reads"):
+    with pytest.raises(DataError, match="Feature 'f', which reads"):
         build(lambda df: df, source=tmp_path / "bad.parquet")
+    shutil.rmtree(tmp_path / "store/f")
+    (tmp_path / "store/f").mkdir()
+    (tmp_path / "store/f/mlforge_month=2026-02").write_text("no folder")
+    with pytest.raises(StoreError, match=r"'.*store/f' cannot be written: "):
+        build(lambda df: df)
     assert not list((tmp_path / "store").rglob("*.parquet"))
 
 

@@ -32,6 +32,17 @@ from mlforge.verdicts import EXAMPLES, CheckResult
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+# What Spark does not know in files, or takes for something else, and how it is sent.
+_SENT_AS: dict[type[pl.DataType], pl.DataType] = {
+    pl.Time: pl.Int64(),
+    pl.Duration: pl.Int64(),
+    pl.Int128: pl.Decimal(38, 0),
+    pl.Float16: pl.Float32(),
+    pl.Categorical: pl.String(),
+    pl.Enum: pl.String(),
+}
+_MICROSECONDS, _INSTANTS = pl.Datetime("us"), pl.Datetime("us", "UTC")
+
 
 class SparkEngine(PolarsEngine):
     """A function is the one of Polars, and gets all rows of some entities: each machine has its own.
@@ -88,29 +99,30 @@ class SparkEngine(PolarsEngine):
         self, feature: Feature, source: Source, part: Span | None, workplace: Workplace, memory_limit: int | None = None
     ) -> Computed:
         """As every engine; what a task may take is a matter of Spark's own settings."""
-        task = Task(
-            # What it reads may hold what no other process can have, such as a connection.
-            feature=replace(feature, source=Source()),
-            source=repr(source),
-            part=part,
-            folder=workplace.shared.folder,
-        )
         session = self.session
         with _spark_errors(feature, source):
-            rows = _spark_rows(session, feature, source, workplace)
+            rows, schema = _spark_rows(session, feature, source, workplace)
+            task = Task(
+                # What it reads may hold what no other process can have, such as a connection.
+                feature=replace(feature, source=Source()),
+                source=repr(source),
+                schema=schema,
+                part=part,
+                folder=workplace.shared.folder,
+            )
             reports = self._reports(rows, task)
         for report in reports:
             workplace.shared.files += report.files
         for report in reports:
             if report.error is not None:
                 raise report.error
-        schema = one_schema(feature, [report.schema for report in reports])
+        made = one_schema(feature, [report.schema for report in reports])
         checks = _together(reports)
         verdicts.require(checks, feature=feature.name)
         found, events = (sum(getattr(report, what) for report in reports) for what in ("rows", "events"))
         if part is None:
             shape.require_events(feature, source, found, events)
-        return Computed(rows=RowsInFiles(workplace.shared, schema), left_out=found - events, checks=checks)
+        return Computed(rows=RowsInFiles(workplace.shared, made), left_out=found - events, checks=checks)
 
     def _reports(self, rows: "DataFrame", task: Task) -> list[ShardReport]:
         keys = [_quoted(key) for key in task.feature.keys]
@@ -137,7 +149,7 @@ def _session(master: str | None, conf: Mapping[str, str]) -> "SparkSession":
         return active
     # Its workers are to be this Python.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    builder = SparkSession.builder.appName("mlforge")
+    builder = SparkSession.builder.appName("mlforge").config("spark.ui.showConsoleProgress", "false")
     if master is not None:
         builder = builder.remote(master) if master.startswith("sc://") else builder.master(master)
     for name, value in conf.items():
@@ -169,22 +181,24 @@ def _together(reports: Sequence[ShardReport]) -> list[CheckResult]:
     return list(found.values())
 
 
-def _spark_rows(session: "SparkSession", feature: Feature, source: Source, workplace: Workplace) -> "DataFrame":
-    """What a source holds, as Spark reads it."""
+def _spark_rows(
+    session: "SparkSession", feature: Feature, source: Source, workplace: Workplace
+) -> "tuple[DataFrame, pl.Schema | None]":
+    """What a source holds, as Spark reads it, and what its columns are for Polars; None where it is Spark's alone."""
+    schema: pl.Schema | None = None
     if (read := getattr(source, "spark", None)) is not None:
         rows: DataFrame = read(session)
     else:
         files, frame = source.parquet_files(), scanned(source)
         with reading(feature, source):
-            # What Spark does not know, or takes for something else.
-            other = cs.datetime("ns") | cs.by_dtype(pl.UInt64) | cs.duration()
-            if files is None or cs.expand_selector(frame.collect_schema(), other):
-                integers = cs.by_dtype(pl.UInt64).cast(pl.Int64)
-                frame = frame.with_columns(cs.datetime("ns").dt.cast_time_unit("us"), integers)
-                files = [workplace.shared.put_aside(frame)]
             schema = frame.collect_schema()
-        if any("://" in file for file in files) or pl.Duration in schema.dtypes():
-            rows = _read_by_tasks(session, files, source, schema)
+            sent = {name: _SENT_AS.get(type(dtype), dtype) for name, dtype in schema.items()}
+            sent |= {name: _MICROSECONDS for name, dtype in schema.items() if dtype == pl.Datetime("ns")}
+            sent |= dict.fromkeys(cs.expand_selector(schema, cs.datetime("ns", "*")), _INSTANTS)
+            if files is None or sent != dict(schema):
+                files = [workplace.shared.put_aside(frame.cast(pl.Schema(sent)))]
+        if any("://" in file for file in files):
+            rows = _read_by_tasks(session, files, source, pl.Schema(sent))
         else:
             # The months of a table, which are in the names of its folders, are no columns of it.
             rows = session.read.parquet(*map(_address, files)).select(*map(_quoted, schema))
@@ -193,7 +207,7 @@ def _spark_rows(session: "SparkSession", feature: Feature, source: Source, workp
             f"Feature {feature.name!r}: its source has no column {missing[0]!r}: on Spark the rows are split by entity "
             f"before the function sees them, so the keys have to be columns of the source."
         )
-    return rows
+    return rows, schema
 
 
 def _read_by_tasks(session: "SparkSession", files: list[str], source: Source, schema: pl.Schema) -> "DataFrame":

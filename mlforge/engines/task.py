@@ -11,7 +11,7 @@ from mlforge.checks import columns_of, unique
 from mlforge.engines.base import Engine, Loaded
 from mlforge.engines.history import history
 from mlforge.engines.polars import PolarsEngine
-from mlforge.errors import DefinitionError
+from mlforge.errors import DataError, DefinitionError, one_line
 from mlforge.features import Feature
 from mlforge.files import File, Folder
 from mlforge.modules import origin
@@ -73,12 +73,15 @@ class Task:
     Attributes:
         feature: The feature.
         source: What its source is called.
+        schema: The columns of the source as Polars reads them, since Spark knows no zones and fewer dtypes; None: as
+            they come.
         part: Only the rows that these events can change; None: all.
         folder: Where files go.
     """
 
     feature: Feature
     source: str
+    schema: Mapping[str, pl.DataType] | None
     part: Span | None
     folder: Folder
 
@@ -86,14 +89,16 @@ class Task:
         """What becomes of the rows of some entities; an error is reported, so that it is told as everywhere else."""
         stage = Stage(self.folder, self.feature.timestamp)
         try:
+            if self.schema is not None:
+                frame = frame.cast(pl.Schema(self.schema))
             loaded = local(PolarsEngine(), self.feature, frame, self.source, self.part)
-            self._require_local_checks(loaded.schema)
+            require_local_checks(self.feature, loaded.schema)
             rows = history(self.feature, loaded.events, self.part)
             stage.write(rows)
-        except Exception as error:  # noqa: BLE001 -- the function is the user's, and may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- the function is the user's, and may raise anything
             stage.discard()
             error.add_note(f"This happened in a task of Spark's{origin(error)}.")
-            return ShardReport(error=_portable(error))
+            return ShardReport(error=_portable(self.feature, error))
         return ShardReport(
             rows=len(loaded.events) + loaded.left_out,
             events=len(loaded.events),
@@ -102,18 +107,26 @@ class Task:
             files=stage.files,
         )
 
-    def _require_local_checks(self, schema: Mapping[str, pl.DataType]) -> None:
-        """Refuses checks that no machine can decide, since it would have to see all rows."""
-        for name, check in self.feature.checks.items():
-            columns = columns_of(check)
-            # Rows of one entity are on one machine.
-            alike = columns and check.expression.meta.eq(unique(*columns).expression)
-            if not by_row(check, schema) and not (alike and {*self.feature.keys} <= {*columns}):
-                raise DefinitionError(
-                    f"Feature {self.feature.name!r}: the check {name!r} looks at all rows at once, which no machine of "
-                    f"Spark's sees: make it a condition on each row, or build the feature with engine='polars' and a "
-                    f"memory_limit."
-                )
+
+def require_local_checks(feature: Feature, schema: Mapping[str, pl.DataType]) -> None:
+    """Refuses checks that no machine can decide, since it would have to see all rows.
+
+    Args:
+        feature: The feature.
+        schema: What its function returns.
+
+    Raises:
+        DefinitionError: There is one.
+    """
+    for name, check in feature.checks.items():
+        columns = columns_of(check)
+        # Rows of one entity are on one machine.
+        alike = columns and check.expression.meta.eq(unique(*columns).expression)
+        if not by_row(check, schema) and not (alike and {*feature.keys} <= {*columns}):
+            raise DefinitionError(
+                f"Feature {feature.name!r}: the check {name!r} looks at all rows at once, which no machine of Spark's "
+                f"sees: make it a condition on each row, or build the feature with engine='polars' and a memory_limit."
+            )
 
 
 def local(
@@ -205,10 +218,10 @@ def arrow(frame: pl.DataFrame) -> Any:
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def _portable(error: Exception) -> Exception:
+def _portable(feature: Feature, error: BaseException) -> BaseException:
     """An error that another process can raise."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 -- our own
     except Exception:  # noqa: BLE001 -- whatever it is made of
-        return DefinitionError(f"{type(error).__name__}: {error}")
+        return DataError(f"Feature {feature.name!r}: {type(error).__name__}: {one_line(error)}{origin(error)}")
     return error
