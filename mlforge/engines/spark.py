@@ -30,7 +30,7 @@ from mlforge.stage import RowsInFiles, Workplace
 from mlforge.verdicts import EXAMPLES, CheckResult
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 # What Spark does not know in files, or takes for something else, and how it is sent.
 _SENT_AS: dict[type[pl.DataType], pl.DataType] = {
@@ -125,7 +125,7 @@ class SparkEngine(PolarsEngine):
         return Computed(rows=RowsInFiles(workplace.shared, made), left_out=found - events, checks=checks)
 
     def _reports(self, rows: "DataFrame", task: Task) -> list[ShardReport]:
-        keys = [_quoted(key) for key in task.feature.keys]
+        keys = [_named(key) for key in task.feature.keys]
         split = rows.repartition(*keys) if self._shards is None else rows.repartition(self._shards, *keys)
         payload = _pickled(task)
 
@@ -201,7 +201,7 @@ def _spark_rows(
             rows = _read_by_tasks(session, files, source, pl.Schema(sent))
         else:
             # The months of a table, which are in the names of its folders, are no columns of it.
-            rows = session.read.parquet(*map(_address, files)).select(*map(_quoted, schema))
+            rows = session.read.parquet(*map(_address, files)).select(*map(_named, schema))
     if missing := [key for key in feature.keys if key not in rows.columns]:
         raise DefinitionError(
             f"Feature {feature.name!r}: its source has no column {missing[0]!r}: on Spark the rows are split by entity "
@@ -226,8 +226,11 @@ def _read_by_tasks(session: "SparkSession", files: list[str], source: Source, sc
     return split.mapInArrow(run, from_arrow_schema(arrow(pl.DataFrame(schema=schema)).schema))
 
 
-def _quoted(column: str) -> str:
-    return "`{}`".format(column.replace("`", "``"))
+def _named(column: str) -> "Column":
+    from pyspark.sql.functions import expr
+
+    # By SQL, in which every name can be written.
+    return expr("`{}`".format(column.replace("`", "``")))
 
 
 def _address(file: str) -> str:
