@@ -104,13 +104,16 @@ class RedisTurn(Turn):
         done = Published(written=0, deleted=0)
         for part in parts:
             checked = replace(part, rows=_rows(self._feature_name, part.rows, status))
+            # What has no key or no value is refused before anything is said to be written.
+            key = self._redis_key(checked.rows.select(status.key_columns))
+            value = encode_expr(status.schema).alias("value")
             begun = replace(begun, rows=begun.rows + part.change)
             if lock is None:
                 with self._writing() as lock:
                     begun = self._begin(lock, begun)
                     there = self._there(lock) if part.vanished is None else None
             # While nobody talks the lock is kept, also while the next part is made.
-            done = _both(done, self._put(lock, checked, status))
+            done = _both(done, self._put(lock, checked, key, value))
             if there is not None:
                 there = without(there, entity_numbers(checked.rows.select(status.key_columns)))
             # Else it would be held while the next one is made.
@@ -142,10 +145,8 @@ class RedisTurn(Turn):
             self._replicated()
         return done.deleted
 
-    def _put(self, lock: Lock, part: Part, status: Status) -> Published:
-        """Set the rows of a part, then take away what vanished."""
-        key = self._redis_key(part.rows.select(status.key_columns))
-        value = encode_expr(status.schema).alias("value")
+    def _put(self, lock: Lock, part: Part, key: pl.Expr, value: pl.Expr) -> Published:
+        """Set the keys of a part's rows to their values, then take away what vanished."""
         gone = pl.DataFrame(schema={"key": pl.String})
         if part.vanished is not None:
             gone = part.vanished.drop_nulls().select(self._redis_key(part.vanished))
