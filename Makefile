@@ -37,6 +37,7 @@ bench: .venv/dev  ## Measure against the hand-written floor; see benchmarks/.
 	$(BIN)/python benchmarks/online.py
 	$(BIN)/python benchmarks/memory_sync.py
 	$(BIN)/python benchmarks/orchestration.py
+	$(BIN)/python benchmarks/memory_build.py
 
 screenshots: .venv/dev  ## Make the pictures of docs/ anew; needs Debian's chromium.
 	$(BIN)/pytest -q tests/test_dagster_dev.py
