@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import dagster as dg
 from pydantic import Field
@@ -10,6 +10,7 @@ from pydantic import Field
 from mlforge.engines import Engine, Engines, SparkEngine
 from mlforge.errors import DefinitionError, did_you_mean
 from mlforge.features import EngineName
+from mlforge.memory import as_bytes
 from mlforge_dagster.resources import looked_up
 
 # What the resource with the engine is called.
@@ -33,6 +34,9 @@ class StepSettings:
     op_tags: Mapping[str, Any] = field(default_factory=dict)
     pool: str | None = None
 
+    def __post_init__(self) -> None:
+        _require(self.engine, self.memory_limit)
+
 
 class EngineResource(dg.ConfigurableResource[Engine]):
     """The engine of the features that name none, and the memory that a build may take, configured in Dagster.
@@ -55,6 +59,8 @@ class EngineResource(dg.ConfigurableResource[Engine]):
             hint = did_you_mean(unknown[0], type(self).model_fields)
             raise DefinitionError(f"An EngineResource has no field {unknown[0]!r}{hint}")
         super().__init__(**fields)
+        # What the environment says is known when a step begins.
+        _require(*(None if hasattr(value, "env_var_name") else value for value in (self.engine, self.memory_limit)))
 
     def get_engine(self) -> Engine | None:
         """The engine; None: the project's.
@@ -74,6 +80,18 @@ class EngineResource(dg.ConfigurableResource[Engine]):
         """How much memory a build may take; None: what the project says."""
         limit: str | None = looked_up(self.memory_limit)
         return limit
+
+
+def _require(engine: Engine | str | None, memory_limit: str | None) -> None:
+    """Refuses an engine and a limit that are none.
+
+    Raises:
+        DefinitionError: One of them is.
+    """
+    if isinstance(engine, str) and engine not in get_args(EngineName):
+        raise DefinitionError(f"{engine!r} is no engine{did_you_mean(engine, get_args(EngineName))}")
+    if memory_limit is not None:
+        as_bytes(memory_limit)
 
 
 def is_resource(engine: Any) -> bool:

@@ -83,8 +83,13 @@ def test_spark_computes_what_a_run_asks_for(shop: Shop) -> None:
 def test_what_cannot_be_is_one_line() -> None:
     assert EngineResource().get_engine() is None
     assert isinstance(EngineResource(engine="polars").get_engine(), PolarsEngine)
-    with pytest.raises(DefinitionError, match="'spork' is no engine: write one of"):
-        EngineResource(engine="spork").get_engine()
+    for made in (EngineResource, StepSettings):
+        with pytest.raises(DefinitionError, match="'spork' is no engine; did you mean 'spark'"):
+            made(engine="spork")  # type: ignore[arg-type]
+        with pytest.raises(DefinitionError, match="less than a build needs"):
+            made(memory_limit="500MB")
+    with pytest.raises(DefinitionError, match="master of an EngineResource is about Spark"):
+        EngineResource(master="local[2]").get_engine()
     with pytest.raises(DefinitionError, match="has no field 'memory'; did you mean 'memory_limit'"):
         EngineResource(memory="2GB")
     with pytest.raises(DefinitionError, match="'GONE' is not set"):

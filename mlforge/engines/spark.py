@@ -272,6 +272,8 @@ def _spark_errors(feature: Feature, source: Source) -> Generator[None]:
         yield
     except kinds as error:
         why = one_line(hidden(_cause(str(error)), source))
+        if why.startswith("ModuleNotFoundError"):
+            why += ": Spark's workers run another Python; set PYSPARK_PYTHON to the right one before the session begins"
         # Without the cause, which shows what is hidden.
         raise DataError(f"Feature {feature.name!r}, which reads {source!r}, on Spark: {why}") from None
 
