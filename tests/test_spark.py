@@ -197,6 +197,7 @@ def test_a_function_gets_the_dtypes_of_its_source_whatever_spark_makes_of_them(
     source = tmp_path / "events.parquet"
     frame = events().drop_nulls("user").rename({"user": "a.b"}).with_columns(pl.col("n").cast(pl.UInt16))
     frame.with_columns(
+        pl.col("a.b").alias("wh`y"),
         pl.col("ts").dt.convert_time_zone("Europe/Berlin").dt.cast_time_unit("ms"),
         local=pl.col("ts").dt.replace_time_zone(None),
         fine=pl.col("ts").dt.cast_time_unit("ns"),
@@ -207,7 +208,7 @@ def test_a_function_gets_the_dtypes_of_its_source_whatever_spark_makes_of_them(
     for file, names in ((source, ["time", "span", "fine", "kind"]), (tmp_path / "plain.parquet", [])):
         pl.read_parquet(source).drop(["time", "span", "fine", "kind"] if not names else []).write_parquet(file)
 
-        @mlf.feature(keys=["a.b"], source=file, timestamp="ts")
+        @mlf.feature(keys=["a.b", "wh`y"], source=file, timestamp="ts")
         def seen(df: pl.LazyFrame) -> pl.LazyFrame:
             dtypes = [f"{name} {dtype}" for name, dtype in df.collect_schema().items()]
             held = [name for name in ("time", "kind") if name in df.collect_schema()]

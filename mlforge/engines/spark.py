@@ -106,6 +106,7 @@ class SparkEngine(PolarsEngine):
                 # What it reads may hold what no other process can have, such as a connection.
                 feature=replace(feature, source=Source()),
                 source=repr(source),
+                columns=rows.columns,
                 schema=schema,
                 part=part,
                 folder=workplace.shared.folder,
@@ -125,8 +126,11 @@ class SparkEngine(PolarsEngine):
         return Computed(rows=RowsInFiles(workplace.shared, made), left_out=found - events, checks=checks)
 
     def _reports(self, rows: "DataFrame", task: Task) -> list[ShardReport]:
-        keys = [_named(key) for key in task.feature.keys]
-        split = rows.repartition(*keys) if self._shards is None else rows.repartition(self._shards, *keys)
+        # Under plain names, since Spark takes dots in names for something else.
+        plain = {name: f"c{number}" for number, name in enumerate(rows.columns)}
+        keys = [plain[key] for key in task.feature.keys]
+        renamed = rows.toDF(*plain.values())
+        split = renamed.repartition(*keys) if self._shards is None else renamed.repartition(self._shards, *keys)
         payload = _pickled(task)
 
         def run(batches: Iterator[Any]) -> Iterator[Any]:

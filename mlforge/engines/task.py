@@ -73,6 +73,7 @@ class Task:
     Attributes:
         feature: The feature.
         source: What its source is called.
+        columns: What its columns are called, in their order.
         schema: The columns of the source as Polars reads them, since Spark knows no zones and fewer dtypes; None: as
             they come.
         part: Only the rows that these events can change; None: all.
@@ -81,6 +82,7 @@ class Task:
 
     feature: Feature
     source: str
+    columns: Sequence[str]
     schema: Mapping[str, pl.DataType] | None
     part: Span | None
     folder: Folder
@@ -89,6 +91,7 @@ class Task:
         """What becomes of the rows of some entities; an error is reported, so that it is told as everywhere else."""
         stage = Stage(self.folder, self.feature.timestamp)
         try:
+            frame = frame.rename(dict(zip(frame.columns, self.columns, strict=True)))
             if self.schema is not None:
                 frame = frame.cast(pl.Schema(self.schema))
             loaded = local(PolarsEngine(), self.feature, frame, self.source, self.part)
