@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -182,6 +183,11 @@ def in_turns(
                 found[kind].append(statistics.median(taken))
         kinds.reverse()
     return found
+
+
+def peak() -> float:
+    """The most memory that this process has ever had, in millions of bytes, as Linux says it."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:

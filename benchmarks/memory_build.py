@@ -11,7 +11,6 @@ threads, each with Python processes of its own, and a session that was there bef
 """
 
 import datetime as dt
-import resource
 import shutil
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from measure import Bench, Measurement, Row, asked, chosen, kept, measure, packages, print_table, ratios, shown
+from measure import Bench, Measurement, Row, asked, chosen, kept, measure, packages, peak, print_table, ratios, shown
 
 import mlforge as mlf
 from mlforge import Definitions
@@ -73,8 +72,7 @@ def run_build(folder: str, count: int, kind: str) -> dict[str, Any]:
         [report] = defs.build(**settings)
         seconds = time.perf_counter() - began
         files = sum(map(len, defs.store.require("user_spend").files.values()))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    return {"seconds": seconds, "peak": peak, "rows": report.rows, "files": files}
+    return {"seconds": seconds, "peak": peak(), "rows": report.rows, "files": files}
 
 
 MEASURES: dict[str, Measurement] = {"events": make_events, "build": run_build}

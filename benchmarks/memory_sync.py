@@ -13,7 +13,6 @@ is done with a tenth of the entities. The server is as in online.py. Linux only.
 """
 
 import datetime as dt
-import resource
 import shutil
 import sys
 import time
@@ -23,7 +22,7 @@ from typing import Any
 
 import polars as pl
 import redis
-from measure import Bench, Measurement, Row, asked, chosen, kept, measure, packages, print_table
+from measure import Bench, Measurement, Row, asked, chosen, kept, measure, packages, peak, print_table
 from online import redis_server, server_version
 from online_by_hand import HOST, user_id, values
 
@@ -79,8 +78,7 @@ def run_sync(port: int, folder: str, count: int, limit: int, kind: str) -> dict[
     # Of a million entities one has the same values a month later, by chance.
     if report.mode != mode or round(report.written / count, 3) != (mode != "unchanged"):
         raise AssertionError(f"The sync was {report}.")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    return {"seconds": seconds, "cpu": cpu_seconds, "peak": peak}
+    return {"seconds": seconds, "cpu": cpu_seconds, "peak": peak()}
 
 
 MEASURES: dict[str, Measurement] = {"table": make_table, "sync": run_sync}

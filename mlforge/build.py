@@ -71,6 +71,10 @@ class Means:
     engine: Engine
     memory_limit: int | None = None
 
+    def compute(self, feature: Feature, source: Source, events: Span | None, workplace: Workplace) -> Computed:
+        """As `Engine.compute`."""
+        return self.engine.compute(feature, source, events, workplace, self.memory_limit)
+
 
 def build(feature: Feature, store: Store, means: Means, wanted: Wanted = ALL, *, force: bool = False) -> BuildReport:
     """Computes a feature's history from its source and publishes it as the next version, unless nothing changed.
@@ -104,11 +108,11 @@ def build(feature: Feature, store: Store, means: Means, wanted: Wanted = ALL, *,
                     return _report(feature, stands, current, began)
             chosen = part(feature, source, store, current, definition, wanted)
             with store.workplace(feature.name, feature.timestamp) as workplace:
-                computed = _compute(feature, source, chosen.events, means, workplace)
+                computed = means.compute(feature, source, chosen.events, workplace)
                 if chosen.events and current is not None and dict(computed.rows.schema) != dict(current.schema):
                     chosen = Part(reason="its columns have changed")
                     workplace.clear()
-                    computed = _compute(feature, source, None, means, workplace)
+                    computed = means.compute(feature, source, None, workplace)
                 if (
                     current is not None
                     and not chosen.events
@@ -133,10 +137,6 @@ def build(feature: Feature, store: Store, means: Means, wanted: Wanted = ALL, *,
         f"Feature {feature.name!r}: others committed to {store.table_uri(feature.name)!r} during each of {ATTEMPTS} "
         f"attempts to build it; nothing was written. Build it from one place at a time."
     )
-
-
-def _compute(feature: Feature, source: Source, events: Span | None, means: Means, workplace: Workplace) -> Computed:
-    return means.engine.compute(feature, source, events, workplace, means.memory_limit)
 
 
 def look(feature: Feature, store: Store, wanted: Wanted = ALL) -> BuildReport:

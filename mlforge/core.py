@@ -193,7 +193,7 @@ class Definitions:
             )
         if request.memory_limit is None:
             request = replace(request, memory_limit=self.memory_limit)
-        engines = self.engines if request.engine is None else Engines(request.engine)
+        engines = self.engines.instead(request.engine)
         return builds(chosen, request, self.store, online_store, engines, self.as_of)
 
     @overload

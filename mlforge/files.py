@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,7 @@ class Folder:
 
     def scan(self, name: str) -> pl.LazyFrame:
         """The rows of a file."""
-        return pl.scan_parquet(
-            f"{self.path}/{name}", glob=False, hive_partitioning=False, storage_options=self._storage_options
-        )
+        return scan(f"{self.path}/{name}", self._storage_options)
 
     def delete(self, name: str) -> None:
         """Takes a file away, if it is there."""
@@ -122,6 +120,21 @@ class File:
 def file_name(month: str) -> str:
     """A name that no other file has."""
     return f"{MONTH}={month}/{uuid4()}.parquet"
+
+
+def scan(file: str, options: Mapping[str, str] | None = None) -> pl.LazyFrame:
+    """The rows of a Parquet file, whose name is no pattern, and says nothing of what is in it.
+
+    Args:
+        file: Its path or URL.
+        options: Delta's storage options.
+    """
+    return pl.scan_parquet(file, glob=False, hive_partitioning=False, storage_options=dict(options or {}) or None)
+
+
+def in_batches(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """The rows, some at a time, for whoever only hands them on."""
+    return iter(rows.collect_batches(chunk_size=200_000))
 
 
 def cause(error: Exception, options: Mapping[str, str] | None) -> str:

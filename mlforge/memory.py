@@ -1,6 +1,8 @@
 """How much memory a build may take, as in "2GB"."""
 
 import re
+from dataclasses import dataclass
+from pathlib import Path
 
 from mlforge.errors import DefinitionError
 
@@ -8,6 +10,24 @@ _UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "T
 # What Python and Polars take, with what these keep of what they have freed: of a build, and of a sync.
 OWN, SYNC_OWN = 600 * 10**6, 200 * 10**6
 LEAST = 10**9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a build may take where not everything fits into memory.
+
+    Attributes:
+        folder: Where the rest goes.
+        memory_limit: How many bytes the process may take.
+    """
+
+    folder: Path
+    memory_limit: int
+
+    @property
+    def left(self) -> int:
+        """How many bytes there are beside what Python and Polars take."""
+        return self.memory_limit - OWN
 
 
 def as_bytes(text: str) -> int:

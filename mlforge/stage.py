@@ -13,13 +13,11 @@ from uuid import uuid4
 import polars as pl
 
 from mlforge.errors import StoreError
-from mlforge.files import File, Folder, cause, file_name
+from mlforge.files import File, Folder, cause, file_name, in_batches
 from mlforge.months import MONTH, by_month
 from mlforge.rows import Rows, contents, row_hash, saved
 
 LOCK = "lock"
-# So many rows of a file are held by whoever only hands them on.
-AT_ONCE = 200_000
 
 
 class RowsInFiles(Rows):
@@ -37,7 +35,7 @@ class RowsInFiles(Rows):
     def batches(self) -> Iterator[pl.DataFrame]:
         """Some rows of one file after the other."""
         for file in self.stage.files:
-            yield from self.stage.folder.scan(file.name).collect_batches(chunk_size=AT_ONCE)
+            yield from in_batches(self.stage.folder.scan(file.name))
 
     def contents(self) -> pl.DataFrame:
         """As it was told when the files were written."""
@@ -115,9 +113,7 @@ class Stage:
         # Whatever becomes of the commit: where its answer was lost, it may name them.
         released = [file for file in self.files if months is None or file.month in months]
         self.files = [] if months is None else [file for file in self.files if file.month not in months]
-        for file in self.files:
-            self._delete(file.name)
-        self.files = []
+        self.discard()
         return released
 
     def discard(self) -> None:
@@ -125,12 +121,9 @@ class Stage:
         names = [*(file.name for file in self.files), *self._others]
         self.files, self._others = [], []
         for name in names:
-            self._delete(name)
-
-    def _delete(self, name: str) -> None:
-        # What cannot be deleted is nothing to the table, and goes at a vacuum.
-        with suppress(OSError):
-            self.folder.delete(name)
+            # What cannot be deleted is nothing to the table, and goes at a vacuum.
+            with suppress(OSError):
+                self.folder.delete(name)
 
     @contextmanager
     def _writing(self) -> Generator[None]:

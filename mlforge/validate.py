@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 from mlforge import verdicts
 from mlforge.engines import Engine, Engines
 from mlforge.engines.history import history
-from mlforge.engines.task import local, one_schema, require_local_checks
+from mlforge.engines.task import local, one_schema, require_keys, require_local_checks
 from mlforge.errors import DefinitionError, MlforgeError, one_line
 from mlforge.features import Feature
 from mlforge.modules import origin
@@ -86,11 +86,7 @@ def _require_local(feature: Feature, source: Source, engine: Engine, whole: pl.D
         DefinitionError: It does, with an example.
     """
     rows = source.scan().collect(engine="streaming")
-    if missing := [key for key in feature.keys if key not in rows.columns]:
-        raise DefinitionError(
-            f"its source has no column {missing[0]!r}, by which its rows could be split: the keys have to be columns "
-            f"of the source."
-        )
+    require_keys(feature, rows.columns)
     shard = pl.struct(feature.keys).hash() % shards
     parts = [rows.filter(shard == number) for number in range(shards)]
     made = [local(engine, feature, part, repr(source), checked=False).events for part in parts if len(part)]

@@ -8,7 +8,6 @@ import dagster as dg
 
 from mlforge.building import BuildRequest
 from mlforge.core import Definitions
-from mlforge.engines import Engines
 from mlforge.errors import CheckFailedError, DefinitionError, RequestError
 from mlforge.features import Feature
 from mlforge.online import OnlineStore
@@ -16,7 +15,7 @@ from mlforge.validate import validate
 from mlforge.verdicts import CheckResult
 from mlforge_dagster import metadata
 from mlforge_dagster.checks import DESCRIPTIONS, IN_SYNC, PARITY, in_sync, parity
-from mlforge_dagster.engine import ENGINE, is_resource, means
+from mlforge_dagster.engine import ENGINE, engine_of, is_resource, limit_of
 from mlforge_dagster.graph import Graph
 from mlforge_dagster.online import CONFIG_FIELDS, OnlineConfig, keeps_status, online_store_of, resource_keys, written
 from mlforge_dagster.online_version import online_version
@@ -62,11 +61,12 @@ def offline_asset(defs: Definitions, graph: Graph, feature: Feature) -> dg.Asset
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Result]:
         try:
-            engine, memory_limit = means(step, graph.engine, context)
+            engine = engine_of(step, graph.engine, context)
+            memory_limit = limit_of(step, graph.engine, context)
         except DefinitionError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         if spec.key not in context.selected_asset_keys:
-            found = validate(feature, defs.engines if engine is None else Engines(engine))
+            found = validate(feature, defs.engines.instead(engine))
             yield from verdicts(context, found.checks)
             if found.problem:
                 raise dg.Failure(f"Feature {feature.name!r}: {found.problem}")
@@ -131,7 +131,7 @@ def online_asset(
     def write(context: dg.AssetExecutionContext) -> Iterator[Result]:
         online_store, config = online_store_of(given, context), OnlineConfig(**context.op_execution_context.op_config)
         chosen = spec.key in context.selected_asset_keys
-        _, memory_limit = means(step, graph.engine, context)
+        memory_limit = limit_of(step, graph.engine, context)
         report = written(defs, feature, online_store, config, memory_limit) if chosen else None
         snapshot = defs.store.require(feature.name)
         if report is not None:

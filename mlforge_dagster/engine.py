@@ -11,7 +11,7 @@ from mlforge.engines import Engine, Engines, SparkEngine
 from mlforge.errors import DefinitionError, did_you_mean
 from mlforge.features import EngineName
 from mlforge.memory import as_bytes
-from mlforge_dagster.resources import looked_up
+from mlforge_dagster.resources import looked_up, require_fields
 
 # What the resource with the engine is called.
 ENGINE = "engine"
@@ -55,9 +55,7 @@ class EngineResource(dg.ConfigurableResource[Engine]):
     shards: int | None = Field(default=None, description="Of Spark: into how many parts the entities are split.")
 
     def __init__(self, **fields: Any) -> None:
-        if unknown := [name for name in fields if name not in type(self).model_fields]:
-            hint = did_you_mean(unknown[0], type(self).model_fields)
-            raise DefinitionError(f"An EngineResource has no field {unknown[0]!r}{hint}")
+        require_fields("An EngineResource", type(self), fields)
         super().__init__(**fields)
         # What the environment says is known when a step begins.
         _require(*(None if hasattr(value, "env_var_name") else value for value in (self.engine, self.memory_limit)))
@@ -99,17 +97,27 @@ def is_resource(engine: Any) -> bool:
     return not isinstance(engine, Engine | str | None)
 
 
-def means(
+def engine_of(
     step: StepSettings, given: EngineResource | Engine | EngineName | None, context: Any
-) -> tuple[Engine | EngineName | None, str | None]:
-    """The engine of a step and its memory limit; None: the project's.
+) -> Engine | EngineName | None:
+    """The engine of a step; None: the project's.
 
     Args:
         step: What the translator says.
         given: What `build_definitions` was given; a resource is taken from the context, which has configured it.
         context: The step's.
     """
-    if not is_resource(given):
-        return step.engine or cast("Engine | EngineName | None", given), step.memory_limit
-    resource: EngineResource = getattr(context.resources, ENGINE)
-    return step.engine or resource.get_engine(), step.memory_limit or resource.get_memory_limit()
+    resource = _resource(given, context)
+    if resource is None:
+        return step.engine or cast("Engine | EngineName | None", given)
+    return step.engine or resource.get_engine()
+
+
+def limit_of(step: StepSettings, given: EngineResource | Engine | EngineName | None, context: Any) -> str | None:
+    """The memory limit of a step, as `engine_of`."""
+    resource = _resource(given, context)
+    return step.memory_limit or (None if resource is None else resource.get_memory_limit())
+
+
+def _resource(given: EngineResource | Engine | EngineName | None, context: Any) -> EngineResource | None:
+    return getattr(context.resources, ENGINE) if is_resource(given) else None

@@ -1,5 +1,6 @@
 """The online store as a Dagster resource, which works without Dagster as well."""
 
+from collections.abc import Collection
 from typing import Any
 
 import dagster as dg
@@ -37,9 +38,7 @@ class RedisStoreResource(dg.ConfigurableResource[RedisStore]):
     wait_replicas: int = Field(default=0, description="How many replicas have to have everything that was written.")
 
     def __init__(self, **fields: Any) -> None:
-        if unknown := [name for name in fields if name not in type(self).model_fields]:
-            hint = did_you_mean(unknown[0], type(self).model_fields)
-            raise DefinitionError(f"A RedisStoreResource has no field {unknown[0]!r}{hint}")
+        require_fields("A RedisStoreResource", type(self), fields)
         super().__init__(**fields)
 
     _store: RedisStore | None = PrivateAttr(default=None)
@@ -68,6 +67,13 @@ class RedisStoreResource(dg.ConfigurableResource[RedisStore]):
         """As `RedisStore.write_batch`; a frame is written as its rows."""
         rows = records.to_dicts() if isinstance(records, pl.DataFrame) else records
         self.get_store().write_batch(feature_name, rows, entity_key_columns)
+
+
+def require_fields(what: str, resource: type[dg.ConfigurableResource[Any]], fields: Collection[str]) -> None:
+    """Refuses fields that a resource does not have in one line; Dagster takes many."""
+    if unknown := [name for name in fields if name not in resource.model_fields]:
+        hint = did_you_mean(unknown[0], resource.model_fields)
+        raise DefinitionError(f"{what} has no field {unknown[0]!r}{hint}")
 
 
 def looked_up(value: Any) -> Any:

@@ -326,6 +326,11 @@ def test_the_table_may_be_in_a_bucket(tmp_path: Path, engine: SparkEngine) -> No
             here.build(**arguments)
             for name in here.features:
                 assert_same(here, there, name)
+        # What is put aside there is read with the options of the store.
+        copied = [mlf.feature(keys=["user"], source=Own(events()), timestamp="ts", name="copied")(lambda df: df)]
+        for each in (here, there):
+            Definitions("shop", features=copied, store=each.store, engine=each.engines.default).build()
+        assert_same(here, there, "copied")
         added = {name for name in buckets.names() if name.endswith(".parquet")}
         there.build(force=True)
         assert {name for name in buckets.names() if name.endswith(".parquet")} == added

@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 
@@ -14,6 +13,7 @@ from mlforge.engines.history import history, settled
 from mlforge.engines.spilled import Spilled
 from mlforge.errors import DataError, DefinitionError, one_line
 from mlforge.features import EngineName, Feature, Frame
+from mlforge.memory import Room
 from mlforge.rows import Rows, RowsInMemory
 from mlforge.source import Source, hidden
 from mlforge.span import Span, needed
@@ -63,22 +63,14 @@ class Engine(ABC):
     name: EngineName
 
     @abstractmethod
-    def run(
-        self,
-        feature: Feature,
-        source: Source,
-        span: Span | None = None,
-        scratch: Path | None = None,
-        memory_limit: int | None = None,
-    ) -> Frame:
+    def run(self, feature: Feature, source: Source, span: Span | None = None, room: Room | None = None) -> Frame:
         """What a feature's function returns.
 
         Args:
             feature: The feature.
             source: What it reads.
             span: Only rows in it are asked for; None: all. Others may be among them where dtypes are no instants.
-            scratch: A folder for what need not fit into memory. None: it fits.
-            memory_limit: How many bytes the process may take; None: what there is.
+            room: What it may take, and where the rest goes; None: all of it fits into memory.
 
         Raises:
             DefinitionError: It returns something else than it should.
@@ -135,8 +127,8 @@ class Engine(ABC):
             CheckFailedError: A check of severity error failed.
         """
         if memory_limit is not None:
-            asked = None if part is None else needed(feature, part)
-            frame = self.run(feature, source, asked, workplace.scratch, memory_limit)
+            room = Room(folder=workplace.scratch, memory_limit=memory_limit)
+            frame = self.run(feature, source, None if part is None else needed(feature, part), room)
             with reading(feature, source):
                 spilled = Spilled(feature, frame.lazy(), workplace.scratch)
             return _in_shards(spilled, feature, source, part, workplace.local, memory_limit)

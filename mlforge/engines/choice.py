@@ -29,6 +29,10 @@ class Engines:
             return self.default
         return made(feature.engine)
 
+    def instead(self, engine: Engine | EngineName | None) -> "Engines":
+        """With another one than the project's; None: these."""
+        return self if engine is None else Engines(engine)
+
 
 def made(name: str) -> Engine:
     """An engine by its name, with what it does by default."""

@@ -13,7 +13,7 @@ import polars as pl
 from mlforge.engines.base import Engine, failed, reading, running, scanned
 from mlforge.errors import DataError, DefinitionError, one_line
 from mlforge.features import EngineName, Feature, Frame
-from mlforge.memory import OWN
+from mlforge.memory import Room
 from mlforge.source import Source
 from mlforge.span import Span
 
@@ -79,19 +79,12 @@ class DuckDBEngine(Engine):
     def __repr__(self) -> str:
         return "DuckDBEngine()"
 
-    def run(
-        self,
-        feature: Feature,
-        source: Source,
-        span: Span | None = None,
-        scratch: Path | None = None,
-        memory_limit: int | None = None,
-    ) -> Frame:
+    def run(self, feature: Feature, source: Source, span: Span | None = None, room: Room | None = None) -> Frame:
         """With a folder for it, a file in which the result is; else the result."""
         with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if scratch is None else scratch
-            connection = stack.enter_context(_connected(folder, memory_limit))
-            if scratch is not None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if room is None else room.folder
+            connection = stack.enter_context(_connected(folder, room))
+            if room is not None:
                 # Without checks nobody asks in which order rows are.
                 _set(connection, preserve_insertion_order=bool(feature.checks))
             frame = scanned(source)
@@ -100,24 +93,23 @@ class DuckDBEngine(Engine):
             result = _result(connection, feature, source, table)
             with _executing(feature, source):
                 asked = _asked(feature, result, span)
-                if scratch is None:
+                if room is None:
                     return pl.DataFrame(asked)
-                file = scratch / "result.parquet"
+                file = folder / "result.parquet"
                 asked.write_parquet(str(file), compression="lz4")
                 return pl.scan_parquet(file, glob=False, hive_partitioning=False)
 
 
 @contextmanager
-def _connected(folder: Path, memory_limit: int | None) -> "Generator[DuckDBPyConnection]":
+def _connected(folder: Path, room: Room | None) -> "Generator[DuckDBPyConnection]":
     """A database in memory, which puts into a folder what does not fit there."""
     import duckdb
 
     with duckdb.connect(":memory:", config=_CONFIG) as connection:
         _set(connection, TimeZone="UTC", temp_directory=str(folder / "duckdb"))
-        if memory_limit is not None:
-            most = memory_limit - OWN
+        if room is not None:
             threads = connection.sql("SELECT current_setting('threads')").fetchall()[0][0]
-            _set(connection, memory_limit=f"{most}B", threads=max(1, min(threads, most // _A_THREAD)))
+            _set(connection, memory_limit=f"{room.left}B", threads=max(1, min(threads, room.left // _A_THREAD)))
         yield connection
 
 

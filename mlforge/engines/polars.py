@@ -1,13 +1,12 @@
 """The engine that runs functions over Polars frames."""
 
-from pathlib import Path
-
 import polars as pl
 
 from mlforge.engines import shape
 from mlforge.engines.base import Engine, reading, running, scanned
 from mlforge.errors import DefinitionError
 from mlforge.features import EngineName, Feature, Frame
+from mlforge.memory import Room
 from mlforge.source import Source
 from mlforge.span import Span
 
@@ -20,14 +19,7 @@ class PolarsEngine(Engine):
     def __repr__(self) -> str:
         return "PolarsEngine()"
 
-    def run(
-        self,
-        feature: Feature,
-        source: Source,
-        span: Span | None = None,
-        scratch: Path | None = None,
-        memory_limit: int | None = None,
-    ) -> Frame:
+    def run(self, feature: Feature, source: Source, span: Span | None = None, room: Room | None = None) -> Frame:
         """Of a `LazyFrame` the plan: where it filters, Polars leaves out what files hold besides."""
         frame = scanned(source)
         with running(feature, source):

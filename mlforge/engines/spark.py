@@ -14,13 +14,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-import polars.selectors as cs
 
 from mlforge import verdicts
 from mlforge.engines import shape
 from mlforge.engines.base import Computed, reading, scanned
 from mlforge.engines.polars import PolarsEngine
-from mlforge.engines.task import ShardReport, Task, arrow, one_schema
+from mlforge.engines.task import ShardReport, Task, arrow, one_schema, require_keys
 from mlforge.errors import DataError, DefinitionError, one_line
 from mlforge.features import EngineName, Feature
 from mlforge.modules import is_own
@@ -41,7 +40,6 @@ _SENT_AS: dict[type[pl.DataType], pl.DataType] = {
     pl.Categorical: pl.String(),
     pl.Enum: pl.String(),
 }
-_MICROSECONDS, _INSTANTS = pl.Datetime("us"), pl.Datetime("us", "UTC")
 
 
 class SparkEngine(PolarsEngine):
@@ -196,29 +194,30 @@ def _spark_rows(
         files, frame = source.parquet_files(), scanned(source)
         with reading(feature, source):
             schema = frame.collect_schema()
-            sent = {name: _SENT_AS.get(type(dtype), dtype) for name, dtype in schema.items()}
-            sent |= {name: _MICROSECONDS for name, dtype in schema.items() if dtype == pl.Datetime("ns")}
-            sent |= dict.fromkeys(cs.expand_selector(schema, cs.datetime("ns", "*")), _INSTANTS)
-            if files is None or sent != dict(schema):
-                files = [workplace.shared.put_aside(frame.cast(pl.Schema(sent)))]
+            sent = pl.Schema({name: _sent_as(dtype) for name, dtype in schema.items()})
+            options = source.storage_options
+            if files is None or sent != schema:
+                files, options = [workplace.shared.put_aside(frame.cast(sent))], workplace.shared.folder.options
         if any("://" in file for file in files):
-            rows = _read_by_tasks(session, files, source, pl.Schema(sent))
+            rows = _read_by_tasks(session, files, options, sent)
         else:
             # The months of a table, which are in the names of its folders, are no columns of it.
             rows = session.read.parquet(*map(_address, files)).select(*map(_named, schema))
-    if missing := [key for key in feature.keys if key not in rows.columns]:
-        raise DefinitionError(
-            f"Feature {feature.name!r}: its source has no column {missing[0]!r}: on Spark the rows are split by entity "
-            f"before the function sees them, so the keys have to be columns of the source."
-        )
+    require_keys(feature, rows.columns)
     return rows, schema
 
 
-def _read_by_tasks(session: "SparkSession", files: list[str], source: Source, schema: pl.Schema) -> "DataFrame":
+def _sent_as(dtype: pl.DataType) -> pl.DataType:
+    if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns":
+        return pl.Datetime("us", dtype.time_zone)
+    return _SENT_AS.get(type(dtype), dtype)
+
+
+def _read_by_tasks(
+    session: "SparkSession", files: list[str], options: Mapping[str, str] | None, schema: pl.Schema
+) -> "DataFrame":
     """What is in files of a bucket, which Polars reads in tasks: it knows the store's options, Spark may not."""
     from pyspark.sql.pandas.types import from_arrow_schema
-
-    options = dict(source.storage_options or {})
 
     def run(batches: Iterator[Any]) -> Iterator[Any]:
         from mlforge.engines.task import read
@@ -254,6 +253,7 @@ def _pickled(task: Task) -> bytes:
     try:
         return bytes(cloudpickle.dumps(task))
     except Exception as error:
+        # What the function names may refuse as it likes.
         raise DefinitionError(
             f"Feature {task.feature.name!r}: its function cannot be sent to Spark's machines ({one_line(error)}): make "
             f"what it names inside of it."

@@ -1,7 +1,7 @@
 """What a machine of a cluster does: the history of some entities, from their rows to files beside the table's."""
 
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,16 +13,13 @@ from mlforge.engines.history import history
 from mlforge.engines.polars import PolarsEngine
 from mlforge.errors import DataError, DefinitionError, one_line
 from mlforge.features import Feature
-from mlforge.files import File, Folder
+from mlforge.files import File, Folder, in_batches, scan
 from mlforge.modules import origin
 from mlforge.source import Source
 from mlforge.span import Span
 from mlforge.stage import Stage
 from mlforge.storable import storable
 from mlforge.verdicts import CheckResult, by_row
-
-# So many rows of a file are held at once by whoever only hands them on.
-READ_AT_ONCE = 200_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +106,24 @@ class Task:
             schema=rows.schema,
             files=stage.files,
         )
+
+
+def require_keys(feature: Feature, columns: Collection[str]) -> None:
+    """Refuses a source whose rows cannot be split by entity.
+
+    Args:
+        feature: The feature.
+        columns: Those of its source.
+
+    Raises:
+        DefinitionError: A key is none of them.
+    """
+    for key in feature.keys:
+        if key not in columns:
+            raise DefinitionError(
+                f"Feature {feature.name!r}: its source has no column {key!r}: on Spark the rows are split by entity "
+                f"before the function sees them, so the keys have to be columns of the source."
+            )
 
 
 def require_local_checks(feature: Feature, schema: Mapping[str, pl.DataType]) -> None:
@@ -202,17 +217,16 @@ def run(payload: bytes, batches: Iterator[Any]) -> Iterator[Any]:
         yield pa.RecordBatch.from_pydict({"report": [pickle.dumps(task(frame))]})
 
 
-def read(batches: Iterator[Any], options: Mapping[str, str], schema: Mapping[str, pl.DataType]) -> Iterator[Any]:
+def read(batches: Iterator[Any], options: Mapping[str, str] | None, schema: Mapping[str, pl.DataType]) -> Iterator[Any]:
     """What is in Parquet files, as PyArrow's record batches.
 
     Args:
         batches: The URLs of the files, as the column `file`.
-        options: The storage options.
+        options: The storage options; None: what the environment says.
         schema: Which columns, and their dtypes.
     """
     for file in (file for batch in batches for file in batch.column("file").to_pylist()):
-        rows = pl.scan_parquet(file, glob=False, hive_partitioning=False, storage_options=dict(options) or None)
-        for frame in rows.select(list(schema)).cast(pl.Schema(schema)).collect_batches(chunk_size=READ_AT_ONCE):
+        for frame in in_batches(scan(file, options).select(list(schema)).cast(pl.Schema(schema))):
             yield from arrow(frame).to_batches()
 
 
