@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo dagster test test-all check format bench screenshots clean
+.PHONY: help demo dagster test test-all check format docs bench screenshots clean
 
 help:  ## Show what there is to make.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ check: .venv/dev  ## Lint, types and layers only.
 format: .venv/dev  ## Format the code and mend what the linter can mend.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: .venv/dev  ## Build the documentation into build/site, with warnings as errors.
+	$(BIN)/mkdocs build --quiet
 
 bench: .venv/dev  ## Measure against the hand-written floor; see benchmarks/.
 	$(BIN)/python benchmarks/windows.py

@@ -1,6 +1,6 @@
 """Every error that mlforge raises on purpose, by who has to act.
 
-```
+```text
 MlforgeError
 ├── DefinitionError     whoever wrote the feature or the project
 ├── RequestError        whoever called: an unknown feature, entity keys that do not fit, a bad argument

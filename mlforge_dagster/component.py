@@ -19,7 +19,7 @@ _projects: set[Path] = set()
 class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
     """The features of an mlforge project as assets, with what is online of them downstream.
 
-    ```yaml
+    ```yaml title="defs.yaml"
     type: mlforge_dagster.FeatureStoreComponent
     attributes:
       definitions: ../../definitions.py

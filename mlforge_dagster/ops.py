@@ -23,6 +23,10 @@ def write_batch_op(
     write = write_batch_op(defs, "user_spend", online_store=online)
 
 
+    @dg.op
+    def what_goes_before(): ...
+
+
     @dg.job(resource_defs={"online_store": online})
     def publish():
         write(start=what_goes_before())

@@ -21,7 +21,7 @@ class OnlineStoreSuite(ValueTests, EntityTests, BatchTests, ReaderTests, SyncTes
     class TestMyStore(OnlineStoreSuite):
         @pytest.fixture
         def store(self):
-            return MyStore()
+            return MemoryStore()  # yours
     ```
 
     Every test has names of features that nobody else has, so the store may hold other things, and one store may serve
