@@ -22,7 +22,7 @@ from mlforge.testing.samples import new_name
 from servers import RedisServer, valkey_binary
 from wrong_stores import FOUND_BY
 
-PAGE = Path(__file__).parent.parent / "docs" / "online-store-conformance.md"
+PAGE = Path(__file__).parent.parent / "docs" / "guide" / "online-store-conformance.md"
 
 
 @pytest.fixture(scope="module")

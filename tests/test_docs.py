@@ -16,7 +16,12 @@ from mlforge.store import LocalStore
 from pages import ROOT, run_page
 from servers import RedisServer
 
-PAGES = sorted((ROOT / "docs" / "guide").rglob("*.md"))
+# Spark takes long to start.
+SLOW = {ROOT / "docs" / "guide" / "scaling.md"}
+PAGES = [
+    pytest.param(page, id=str(page.relative_to(ROOT)), marks=[pytest.mark.slow] if page in SLOW else [])
+    for page in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+]
 MODULES = [path for package in ("mlforge", "mlforge_dagster") for path in (ROOT / package).rglob("*.py")]
 
 
@@ -32,6 +37,7 @@ def redis_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("PATH", f"{MLFORGE.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("COLUMNS", "100")
     (tmp_path / ".dagster").mkdir()
+    (tmp_path / ".dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / ".dagster"))
     before = set(sys.modules)
     with RedisServer() as server:
@@ -43,7 +49,7 @@ def redis_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             del sys.modules[module]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", PAGES)
 def test_a_page_says_what_happens(page: Path, redis_url: str) -> None:
     run_page(page, {"__name__": "__main__", "REDIS_URL": redis_url})
 

@@ -23,7 +23,7 @@ from servers import Certificates, RedisServer, valkey_binary
 from test_faults import ENTITIES, Crowd, state
 from topologies import ClusterServers, SentinelServers
 
-PAGE = Path(__file__).parent.parent / "docs" / "redis.md"
+PAGE = Path(__file__).parent.parent / "docs" / "guide" / "operations.md"
 USER = {"entity": "7"}
 
 
