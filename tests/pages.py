@@ -1,8 +1,8 @@
 """The code blocks of a page of documentation, run in the order of the page, as its reader would run them.
 
-What a block is, its first line says: Python is executed (with `>>>` as a doctest); what has a title is a file of that name; of a
-console the lines after `$` are run by bash, and what stands below them has to be what they print; of redis every
-line is a command; shell is what a reader types to set things up, which is only looked at; text is only shown.
+What a block is, its first line says: Python is executed (with `>>>` as a doctest); what has a title is a file of that
+name; of a console the lines after `$` are run by bash, and what stands below them has to be what they print; of redis
+every line is a command; shell is what a reader types to set things up, which is only looked at; text is only shown.
 """
 
 import doctest
