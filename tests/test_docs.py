@@ -1,6 +1,8 @@
 """Every code block of the documentation runs, in the order of its page, in an empty folder and against real servers."""
 
 import os
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -36,6 +38,7 @@ def redis_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PATH", f"{MLFORGE.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
     (tmp_path / ".dagster").mkdir()
     (tmp_path / ".dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / ".dagster"))
@@ -52,6 +55,20 @@ def redis_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_says_what_happens(page: Path, redis_url: str) -> None:
     run_page(page, {"__name__": "__main__", "REDIS_URL": redis_url})
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")), ids=name)
+def test_a_link_leads_somewhere(page: Path) -> None:
+    """Links of the site are checked as it is built."""
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("mkdocs")
+    built = subprocess.run([program, "build", "--site-dir", tmp_path], cwd=ROOT, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
 
 
 @pytest.mark.parametrize("module", [path for path in MODULES if "```" in path.read_text()], ids=name)
