@@ -27,7 +27,7 @@ from mlforge.online.codec import (
     to_frame,
 )
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "values.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[1] / "docs" / "reference" / "value-vectors.json").read_text())
 INSTANT = pl.Datetime("us", "UTC")
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

@@ -25,7 +25,7 @@ from mlforge.online.keys import (
     status_key,
 )
 
-VECTORS = json.loads((Path(__file__).parent / "golden" / "key_hash.json").read_text())
+VECTORS = json.loads((Path(__file__).parents[1] / "docs" / "reference" / "key-vectors.json").read_text())
 READ = {
     "string": str,
     "integer": int,

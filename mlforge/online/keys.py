@@ -3,7 +3,7 @@
 The hash is the first 32 hex digits of SHA-256 over the entity keys, sorted by the UTF-8 bytes of the column
 name, each as two netstrings `<bytes>:<name>,<bytes>:<value>,` in UTF-8. It never changes: what was written by
 one release is read by the next, and programs in other languages compute it too. Vectors are in
-`tests/golden/key_hash.json`.
+`docs/reference/key-vectors.json`.
 """
 
 import contextlib
