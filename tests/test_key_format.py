@@ -1,4 +1,4 @@
-"""The page about keys and values in Redis, with what its readers use: Node, redis-cli, and Python's standard library."""
+"""The page about keys and values in Redis, with what its readers use: Python's standard library, Node, redis-cli."""
 
 import importlib
 import json
