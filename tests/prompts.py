@@ -23,14 +23,17 @@ def run_text(monkeypatch: pytest.MonkeyPatch, programs: Callable[[str | None], P
 
     Args:
         monkeypatch: Ends it with the test.
-        programs: Where the programs of an environment are, by the name in its prompt; None: where they always are.
+        programs: Where the programs of an environment are, by the name in its prompt (None: a plain `$`). Commands of
+            an environment that is nowhere are passed over; a plain `$` needs none.
     """
     ran: list[str] = []
 
     def run(example: Example) -> None:
         for command in COMMAND.finditer(str(example.parsed)):
-            ran.append(command["line"])
             first = programs(command["where"])
+            if command["where"] and first is None:
+                continue
+            ran.append(command["line"])
             path = os.environ["PATH"] if first is None else f"{first}{os.pathsep}{os.environ['PATH']}"
             bash = ["bash", "-euo", "pipefail", "-c", command["line"]]
             environment = os.environ | {"PATH": path, "PYTHONWARNINGS": "ignore"}
