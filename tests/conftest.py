@@ -1,6 +1,8 @@
 """What tests share: a real Redis, and a store in it with a prefix of its own."""
 
 import itertools
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from command_line import Cli, run
+from command_line import MLFORGE, Cli, run
 from mlforge.online import RedisStore
 from servers import RedisServer
 
@@ -52,6 +54,27 @@ def redis_store(redis_server: RedisServer, redis_prefix: str) -> Iterator[RedisS
     """A store that holds nothing yet."""
     with RedisStore(host=redis_server.host, port=redis_server.port, prefix=redis_prefix) as store:
         yield store
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Where a reader of the documentation is: in an empty folder, with mlforge on the PATH; gives the address of a Redis."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PATH", f"{MLFORGE.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+    (tmp_path / ".dagster").mkdir()
+    (tmp_path / ".dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / ".dagster"))
+    before = set(sys.modules)
+    with RedisServer() as server:
+        monkeypatch.setenv("REDIS_URL", server.url)
+        yield server.url
+    # The files of a page are modules, of which the next page has its own.
+    for module in set(sys.modules) - before:
+        if str(getattr(sys.modules[module], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[module]
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The pages about other feature stores, with those installed from PyPI: what the pages say they do is what they do."""
 
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +8,6 @@ import pytest
 import prompts
 from command_line import MLFORGE
 from pages import ROOT, run_page
-from servers import RedisServer
 
 sys.path.append(str(ROOT / "benchmarks"))
 from peers import FEAST, MLFORGE_SDK, installed
@@ -28,36 +25,21 @@ def environments() -> dict[str, Path]:
     return {"mlforge": MLFORGE.parent, **peers}
 
 
-@pytest.fixture
-def redis_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A reader's folder and a Redis, at the addresses that the pages name."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PATH", str(MLFORGE.parent), prepend=os.pathsep)
-    with RedisServer() as server:
-        monkeypatch.setenv("REDIS_URL", server.url)
-        monkeypatch.setenv("FEAST_REDIS", f"{server.host}:{server.port}")
-        monkeypatch.setenv("REDIS_PORT", str(server.port))
-        monkeypatch.setenv("FEAST_USAGE", "False")
-        before = set(sys.modules)
-        yield server.url
-    # The files of a page are modules, of which the next page has its own.
-    for module in set(sys.modules) - before:
-        if str(getattr(sys.modules[module], "__file__", "")).startswith(str(tmp_path)):
-            del sys.modules[module]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("page", "peer"), PAGES, ids=[page for page, _ in PAGES])
 def test_a_page_about_a_peer_says_what_both_do(
-    page: str, peer: str, redis_url: str, environments: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    page: str, peer: str, reader: str, environments: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (ROOT / "docs" / f"{page}.md").read_text()
     missing = {name for name in PROMPTS.values() if f"({name}) $" in text} - environments.keys()
     if peer in missing:
         pytest.skip(f"{peer} cannot be installed, maybe for want of its Python: see what is said above.")
+    server = reader.removeprefix("redis://").partition("/")[0]
+    monkeypatch.setenv("FEAST_REDIS", server)
+    monkeypatch.setenv("REDIS_PORT", server.rpartition(":")[2])
+    monkeypatch.setenv("FEAST_USAGE", "False")
     ran = prompts.run_text(monkeypatch, lambda where: environments.get(where or "mlforge"))
-    run_page(ROOT / "docs" / f"{page}.md", {"__name__": "__main__", "REDIS_URL": redis_url})
+    run_page(ROOT / "docs" / f"{page}.md", {"__name__": "__main__", "REDIS_URL": reader})
     assert ran, "Nothing on the page is run by the peer."
     if missing:
         pytest.skip(f"All was run but what needs {missing}: see what is said above.")
