@@ -58,7 +58,7 @@ def redis_store(redis_server: RedisServer, redis_prefix: str) -> Iterator[RedisS
 
 @pytest.fixture
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Where a reader of the documentation is: in an empty folder, with mlforge on the PATH; gives the address of a Redis."""
+    """Where a reader of the documentation is: an empty folder, with mlforge on the PATH and a Redis at this address."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PATH", f"{MLFORGE.parent}{os.pathsep}{os.environ['PATH']}")
