@@ -1,76 +1,17 @@
-"""One measurement in a process of its own, and the table in which the figures stand beside their bars."""
+"""One measurement in a process of its own, kinds of work that take turns, and how figures are written."""
 
-import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 Input = TypeVar("Input")
 # What runs in a process of its own: arguments and result are JSON.
 Measurement = Callable[..., dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """What every section is given.
-
-    Attributes:
-        folder: Where data, tables and the peers' environments are kept.
-        rows: How many entities a feature has, or offline how many events.
-        rounds: How often everything is measured, all kinds in turn.
-        port: Where the server listens on the loopback interface; 0 where there is none.
-    """
-
-    folder: Path
-    rows: int
-    rounds: int
-    port: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One line of the table.
-
-    Attributes:
-        work: What was done.
-        beside: What mlforge is compared with, and its figure.
-        mlforge: mlforge's figure.
-        found: What the bar is about, once a round.
-        limit: The bar.
-        unit: Its unit; `x` for a ratio.
-        at_least: Whether more is better.
-    """
-
-    work: str
-    beside: str
-    mlforge: str
-    found: Sequence[float]
-    limit: float
-    unit: str = "x"
-    at_least: bool = False
-
-    def __str__(self) -> str:
-        middle = statistics.median(self.found)
-        met = middle >= self.limit if self.at_least else middle <= self.limit
-        spread = f" ({min(self.found):.3g} to {max(self.found):.3g})" if len(self.found) > 1 else ""
-        bar = f"at {'least' if self.at_least else 'most'} {self.limit:g} {self.unit}"
-        figure = f"{middle:.3g} {self.unit}{spread}"
-        return f"| {self.work} | {self.beside} | {self.mlforge} | {figure} | {bar} | {'yes' if met else '**no**'} |"
-
-
-HEAD = "| work | beside | mlforge | median (range) | bar | met |\n|---|---|---|---|---|---|"
 
 
 def measure(kind: str, /, **arguments: Any) -> dict[str, Any]:
@@ -89,54 +30,6 @@ def asked(measures: Mapping[str, Measurement]) -> bool:
     return True
 
 
-def chosen(doc: str, sections: Collection[str], *, rows: int, what: str, rounds: int) -> argparse.Namespace:
-    """The command line of a script: which sections, with how many rows, how often, and where to keep what was made.
-
-    Args:
-        doc: The script's description.
-        sections: What there is to choose from.
-        rows: How many rows there are by default.
-        what: What they are.
-        rounds: How often everything is measured by default.
-    """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", metavar="section", help=", ".join(sections))
-    parser.add_argument("--rows", type=int, default=rows, help=what)
-    parser.add_argument("--rounds", type=int, default=rounds, help="how often everything is measured")
-    parser.add_argument("--cache", type=Path, help="a folder to keep; a temporary one by default")
-    found = parser.parse_args()
-    if unknown := [name for name in found.sections if name not in sections]:
-        parser.error(f"there is no section {unknown[0]!r}: {', '.join(sections)}")
-    found.sections = found.sections or list(sections)
-    return found
-
-
-def print_table(
-    bench: Bench, sections: Mapping[str, Callable[[Bench], list[Row]]], names: Sequence[str], versions: str
-) -> None:
-    """Runs sections and prints their rows as they come, as Markdown.
-
-    Args:
-        bench: What every section is given.
-        sections: What there is to choose from.
-        names: Which ones.
-        versions: What stands above the table.
-    """
-    print(f"{versions}; {bench.rounds} rounds\n\n{HEAD}", flush=True)
-    for name in names:
-        for row in sections[name](bench):
-            print(row, flush=True)
-
-
-@contextmanager
-def kept(cache: Path | None) -> Generator[Path]:
-    """The folder that is kept, or a temporary one."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = (cache or Path(temporary)).absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder
-
-
 def kinds_in_turns(measurement: str, kinds: Sequence[str], *, rounds: int, **arguments: Any) -> dict[str, list[float]]:
     """The seconds of every kind of a measurement, once a round and each in a process of its own."""
     found: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -144,14 +37,6 @@ def kinds_in_turns(measurement: str, kinds: Sequence[str], *, rounds: int, **arg
         for kind, seconds in found.items():
             seconds.append(measure(measurement, kind=kind, **arguments)["seconds"])
     return found
-
-
-def packages(*names: str) -> str:
-    """The versions of packages and of Python, and what this runs on."""
-    shown = {name: version(name) for name in names} | {"Python": platform.python_version()}
-    models = {line.split(": ")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line}
-    cores = len(os.sched_getaffinity(0))
-    return f"{', '.join(' '.join(pair) for pair in shown.items())}; {cores} cores ({', '.join(models) or 'unknown'})"
 
 
 def in_turns(

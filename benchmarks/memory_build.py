@@ -1,13 +1,15 @@
 """How builds grow under a memory limit, and how Spark compares with Polars, both on this machine.
 
-    python benchmarks/memory_build.py                  everything; about half an hour, 14 GB of disk
-    python benchmarks/memory_build.py limit            some sections: limit spark
-    python benchmarks/memory_build.py --rows 10000000  with fewer events than a hundred million; Spark has a tenth
+    python benchmarks/memory_build.py                  ten million events, without and with Spark; about three minutes
+    python benchmarks/memory_build.py large            ten times as many; up to half an hour, 14 GB of disk
+    python benchmarks/memory_build.py limit            one section: limit spark large
+    python benchmarks/memory_build.py --rows 1000000   with fewer events
     python benchmarks/memory_build.py --cache FOLDER   keeps the events there
 
 A year of events of 25 an entity, in files of 2.5 million; two windows of three aggregations by day. Each build is a
 process of its own, in which nothing else is done; its peak is what the system says of it (`ru_maxrss`). Spark has two
-threads, each with Python processes of its own, and a session that was there before the clock starts. Linux only.
+threads, each with Python processes of its own, and a session that was there before the clock starts. What was found
+goes to build/bench/memory_build.json. Linux only.
 """
 
 import datetime as dt
@@ -15,13 +17,15 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from measure import Bench, Measurement, Row, asked, chosen, kept, measure, packages, peak, print_table, ratios, shown
+from measure import Measurement, measure, peak, ratios, shown
+from results import Line
+from script import Bench, Script, Section
 
 import mlforge as mlf
 from mlforge import Definitions
@@ -78,37 +82,48 @@ def run_build(folder: str, count: int, kind: str) -> dict[str, Any]:
 MEASURES: dict[str, Measurement] = {"events": make_events, "build": run_build}
 
 
-def limit(bench: Bench) -> list[Row]:
-    """Ten times the events against once, and the peaks."""
-    counts = (bench.rows // 10, bench.rows)
-    found = {count: [_build(bench, count, "limit") for _ in range(bench.rounds)] for count in counts}
-    few, many = ([each["seconds"] for each in found[count]] for count in counts)
-    rows = []
-    for count, runs in found.items():
-        made = f"{shown([each['seconds'] for each in runs])}; {runs[0]['rows']:,} rows in {runs[0]['files']} files"
-        work = f"a build of {count:,} events under a limit of {LIMIT}, peak of the process"
-        peaks = [each["peak"] / 1000 for each in runs]
-        rows.append(Row(work=work, beside="", mlforge=made, found=peaks, limit=2.5, unit="GB"))
-    work = f"its time at {counts[1]:,} events"
-    beside = f"{counts[0]:,} events, {shown(few)}"
-    return [*rows, Row(work=work, beside=beside, mlforge=shown(many), found=ratios(many, few), limit=11)]
+def limit(bench: Bench) -> list[Line]:
+    """The peak of a build."""
+    return [_peak(bench.rows, [_build(bench, bench.rows, "limit") for _ in range(bench.rounds)])]
 
 
-def spark(bench: Bench) -> list[Row]:
+def large(bench: Bench) -> list[Line]:
+    """The peak of a build of ten times the events, and its time beside once."""
+    counts = (bench.rows, 10 * bench.rows)
+    runs = [[_build(bench, count, "limit") for count in counts] for _ in range(bench.rounds)]
+    few, many = ([run[which] for run in runs] for which in (0, 1))
+    seconds = [[each["seconds"] for each in found] for found in (few, many)]
+    beside = f"{counts[0]:,} events, {shown(seconds[0])}"
+    work = f"time of a build of {counts[1]:,} events under a limit of {LIMIT}"
+    times = ratios(seconds[1], seconds[0])
+    return [_peak(counts[1], many), Line.of("memory", work, times, beside=beside, mlforge=shown(seconds[1]), limit=11)]
+
+
+def _peak(count: int, runs: list[dict[str, Any]]) -> Line:
+    made = f"{shown([each['seconds'] for each in runs])}; {runs[0]['rows']:,} rows in {runs[0]['files']} files"
+    work = f"peak of a build of {count:,} events under a limit of {LIMIT}"
+    return Line.of("memory", work, [each["peak"] / 1000 for each in runs], mlforge=made, limit=2.5, unit="GB")
+
+
+def spark(bench: Bench) -> list[Line]:
     """Spark against Polars on the same machine."""
-    count = bench.rows // 10
     kinds: dict[str, list[float]] = {"polars": [], "spark": []}
     for _ in range(bench.rounds):
         for kind, seconds in kinds.items():
-            seconds.append(_build(bench, count, kind)["seconds"])
-    times = ratios(kinds["spark"], kinds["polars"])
-    work = f"a build of {count:,} events by Spark with two threads"
+            seconds.append(_build(bench, bench.rows, kind)["seconds"])
     return [
-        Row(work=work, beside=f"Polars, {shown(kinds['polars'])}", mlforge=shown(kinds["spark"]), found=times, limit=3)
+        Line.of(
+            "Spark",
+            f"a build of {bench.rows:,} events by Spark with two threads",
+            ratios(kinds["spark"], kinds["polars"]),
+            beside=f"by Polars, {shown(kinds['polars'])}",
+            mlforge=shown(kinds["spark"]),
+            limit=3,
+        )
     ]
 
 
-SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {"limit": limit, "spark": spark}
+SECTIONS: Mapping[str, Section] = {"limit": limit, "spark": spark, "large": large}
 
 
 def _build(bench: Bench, count: int, kind: str) -> dict[str, Any]:
@@ -139,14 +154,17 @@ def _definitions(place: Path, store: str) -> Definitions:
     return Definitions("benchmark", features=[user_spend], store=LocalStore(store))
 
 
-def main() -> None:
-    """Runs the sections that are asked for."""
-    asked_for = chosen(__doc__, SECTIONS, rows=100_000_000, what="events; Spark has a tenth", rounds=1)
-    with kept(asked_for.cache) as folder:
-        bench = Bench(folder=folder, rows=asked_for.rows, rounds=asked_for.rounds)
-        print_table(bench, SECTIONS, asked_for.sections, packages("polars", "deltalake", "pyspark"))
-
+SCRIPT = Script(
+    doc=__doc__,
+    sections=SECTIONS,
+    extra=["large"],
+    measures=MEASURES,
+    rows=10_000_000,
+    quick=200_000,
+    what="events; ten times as many for large",
+    rounds=1,
+    packages=("polars", "deltalake", "pyspark"),
+)
 
 if __name__ == "__main__":
-    if not asked(MEASURES):
-        main()
+    SCRIPT.main()

@@ -1,7 +1,7 @@
 """How much memory a sync takes under a limit, and what that costs in time.
 
-    python benchmarks/memory_sync.py                   everything; about half an hour, 6 GB of disk, 12 GB of memory
-    python benchmarks/memory_sync.py 1GB               one limit: 1GB 2GB
+    python benchmarks/memory_sync.py                   with 1 GB; about six minutes, 6 GB of disk, 12 GB of memory
+    python benchmarks/memory_sync.py 1GB 2GB           with other limits; as long for each
     python benchmarks/memory_sync.py --rows 1000000    with fewer entities than ten million
     python benchmarks/memory_sync.py --cache FOLDER    keeps the tables there
 
@@ -9,22 +9,24 @@ A feature has three months with a row an entity in each, and six value columns. 
 which nothing else is done; its peak is what the system says of it (`ru_maxrss`). The first one writes all entities;
 before the second one a month has passed in which every entity got another value; before the third one the oldest month
 was written anew, so that every entity is compared and none differs; before the last one nothing has happened. The same
-is done with a tenth of the entities. The server is as in online.py. Linux only.
+is done with a tenth of the entities. What was found goes to build/bench/memory_sync.json. Linux only.
 """
 
 import datetime as dt
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import redis
-from measure import Bench, Measurement, Row, asked, chosen, kept, measure, packages, peak, print_table
-from online import redis_server, server_version
+from measure import Measurement, measure, peak
 from online_by_hand import HOST, user_id, values
+from results import Line
+from script import Bench, Script, Section
 
 import mlforge as mlf
 from mlforge import Definitions
@@ -84,23 +86,19 @@ def run_sync(port: int, folder: str, count: int, limit: int, kind: str) -> dict[
 MEASURES: dict[str, Measurement] = {"table": make_table, "sync": run_sync}
 
 
-def section(limit: int) -> Callable[[Bench], list[Row]]:
+def under(limit: int, bench: Bench) -> list[Line]:
     """Peaks under a limit, and ten times the entities against once."""
-    return lambda bench: _under(limit, bench)
-
-
-SECTIONS = {name: section(limit) for name, limit in LIMITS.items()}
-
-
-def _under(limit: int, bench: Bench) -> list[Row]:
     counts = (bench.rows // 10, bench.rows)
     runs = {count: [_round(bench, count, limit) for _ in range(bench.rounds)] for count in counts}
     found = [_peak(limit, count, kind, [each[kind] for each in runs[count]]) for count in counts for kind in SYNCS]
     few, many = (runs[count] for count in counts)
     for kind in SYNCS:
-        ratios = [b[kind]["seconds"] / a[kind]["seconds"] for a, b in zip(few, many, strict=True)]
-        title = f"limit {limit / GB:g} GB, {kind}: time of {counts[1]:,} entities"
-        found.append(Row(work=title, beside=f"{counts[0]:,}", mlforge="", found=ratios, limit=TIMES))
+        times = [b[kind]["seconds"] / a[kind]["seconds"] for a, b in zip(few, many, strict=True)]
+        work = f"time of a sync of {counts[1]:,} entities, {kind}, limit {limit / GB:g} GB"
+        beside, took = (f"{runs[-1][kind]['seconds']:.1f} s" for runs in (few, many))
+        beside = f"{counts[0]:,} entities, {beside}"
+        reason = "Each part of the table that fits into the limit reads the whole table once more."
+        found.append(Line.of("memory", work, times, beside=beside, mlforge=took, limit=TIMES, reason=reason))
     return found
 
 
@@ -118,13 +116,14 @@ def _round(bench: Bench, count: int, limit: int) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _peak(limit: int, count: int, kind: str, runs: list[dict[str, Any]]) -> Row:
+def _peak(limit: int, count: int, kind: str, runs: list[dict[str, Any]]) -> Line:
     last = runs[-1]
-    return Row(
-        work=f"limit {limit / GB:g} GB, {kind}: peak of {count:,} entities",
+    return Line.of(
+        "memory",
+        f"peak of a sync of {count:,} entities, {kind}, limit {limit / GB:g} GB",
+        [run["peak"] for run in runs],
         beside=f"{last['bytes']:.0f} bytes a key in the server",
         mlforge=f"{last['seconds']:.1f} s, {last['cpu']:.1f} s of CPU",
-        found=[run["peak"] for run in runs],
         limit=limit / 1e6 + OVER_MB,
         unit="MB",
     )
@@ -158,15 +157,19 @@ def _place(folder: str | Path, count: int) -> Path:
     return Path(folder).absolute() / f"months-{count}"
 
 
-def main() -> None:
-    """Runs the sections that are asked for."""
-    asked_for = chosen(__doc__, SECTIONS, rows=10_000_000, what="entities of a feature", rounds=1)
-    with kept(asked_for.cache) as folder, redis_server() as port:
-        bench = Bench(port=port, folder=folder, rows=asked_for.rows, rounds=asked_for.rounds)
-        versions = packages("redis", "hiredis", "polars", "deltalake")
-        print_table(bench, SECTIONS, asked_for.sections, f"{server_version()}, {versions}")
-
+SECTIONS: Mapping[str, Section] = {name: partial(under, limit) for name, limit in LIMITS.items()}
+SCRIPT = Script(
+    doc=__doc__,
+    sections=SECTIONS,
+    extra=["2GB"],
+    measures=MEASURES,
+    rows=10_000_000,
+    quick=100_000,
+    what="entities of a feature",
+    rounds=1,
+    packages=("redis", "hiredis", "polars", "deltalake"),
+    server=True,
+)
 
 if __name__ == "__main__":
-    if not asked(MEASURES):
-        main()
+    SCRIPT.main()

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from measure import Bench, Measurement, Row, kinds_in_turns, ratios, shown
+from measure import Measurement, kinds_in_turns, ratios, shown
+from results import Line
+from script import Bench
 
 import mlforge as mlf
 from mlforge import Definitions
@@ -59,24 +61,26 @@ def make(folder: Path, count: int) -> Path:
     return place
 
 
-def builds(bench: Bench) -> list[Row]:
+def builds(bench: Bench) -> list[Line]:
     """The last day of a year is added to it, and then nothing."""
     place = make(bench.folder, bench.rows)
     # All of it is computed each time, and found to be as it is but for the first.
     found = kinds_in_turns("build", ["part", "full", "skipped"], rounds=bench.rounds, folder=place)
     return [
-        Row(
-            work=f"the last day added to a year of {bench.rows:,} events",
-            beside=f"all of it, {shown(found['full'])}",
+        Line.of(
+            "builds",
+            f"the last day added to a year of {bench.rows:,} events",
+            ratios(found["part"], found["full"]),
+            against="all of it",
+            beside=shown(found["full"]),
             mlforge=shown(found["part"]),
-            found=ratios(found["part"], found["full"]),
             limit=0.3,
         ),
-        Row(
-            work=f"a build that is skipped, {bench.rows:,} events",
-            beside="",
+        Line.of(
+            "builds",
+            f"a build that is skipped, {bench.rows:,} events",
+            [seconds * 1000 for seconds in found["skipped"]],
             mlforge=shown(found["skipped"]),
-            found=[seconds * 1000 for seconds in found["skipped"]],
             limit=300,
             unit="ms",
         ),

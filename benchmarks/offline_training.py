@@ -7,7 +7,9 @@ from typing import Any
 
 import polars as pl
 from deltalake import DeltaTable
-from measure import Bench, Measurement, Row, kinds_in_turns, ratios, shown
+from measure import Measurement, kinds_in_turns, ratios, shown
+from results import Line
+from script import Bench
 
 import mlforge as mlf
 from mlforge import Definitions
@@ -64,7 +66,7 @@ def by_mlforge(folder: Path) -> pl.DataFrame:
     return definitions(folder).get_training_data(["state"], pl.read_parquet(folder / "labels.parquet"), timestamp="at")
 
 
-def training(bench: Bench) -> list[Row]:
+def training(bench: Bench) -> list[Line]:
     """A tenth as many labels as rows."""
     labels = bench.rows // 10
     place = make(bench.folder, labels=labels, rows=bench.rows)
@@ -72,12 +74,15 @@ def training(bench: Bench) -> list[Row]:
     if not by_hand(place).equals(by_mlforge(place)):
         raise AssertionError("By hand and by mlforge there are different values.")
     return [
-        Row(
-            work=f"a training set of {labels:,} labels from {bench.rows:,} rows",
-            beside=f"join_asof by hand, {shown(found['hand'])}",
+        Line.of(
+            "training sets",
+            f"{labels:,} labels from {bench.rows:,} rows, reading included",
+            ratios(found["mlforge"], found["hand"]),
+            against="join_asof by hand",
+            beside=shown(found["hand"]),
             mlforge=shown(found["mlforge"]),
-            found=ratios(found["mlforge"], found["hand"]),
             limit=1.3,
+            reason="It is the same join, and its checks and the choice of columns come on top.",
         )
     ]
 

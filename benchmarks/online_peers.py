@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-from measure import Bench, Measurement, Row, measure, rate, ratios, shown
+from measure import Measurement, measure, rate, ratios, shown
 from online_by_hand import FEATURES, HOST, entities, rows
 from online_writes import make_once
-from peers import FEAST, MLFORGE_SDK, Installed, installed
+from peers import FEAST, MLFORGE_SDK, Peer, install
+from results import Line
+from script import Bench
 
 from mlforge.online import RedisStore
 
@@ -40,15 +42,9 @@ PEERS = {
 }
 
 
-def peers(bench: Bench) -> list[Row]:
-    """Writes and reads of every peer that can be installed, in turns with mlforge's."""
-    found = []
-    for peer, there in installed(bench.folder, list(PEERS)):
-        found += _compared(bench, PEERS[peer], there)
-    return found
-
-
-def _compared(bench: Bench, bars: Bars, peer: Installed) -> list[Row]:
+def beside(peer: Peer, bench: Bench) -> list[Line]:
+    """Writes and reads of a peer, in turns with mlforge's."""
+    bars, there = PEERS[peer], install(peer)
     where = make_once(bench)
     count = max(READ_ROWS, int(bench.rows * bars.share))
     path = bench.folder / f"rows-{count}.parquet"
@@ -61,23 +57,28 @@ def _compared(bench: Bench, bars: Bars, peer: Installed) -> list[Row]:
         ours["write"].append(measure("write", **where)["seconds"])
         ours["read"].append(measure("read", **asked)["seconds"])
         redis.Redis(HOST, bench.port, socket_timeout=60).flushall()
-        for kind, seconds in peer.run(bars.script, bench.port, path, READ_ROWS, READ_CALLS).items():
+        for kind, seconds in there.run(bars.script, bench.port, path, READ_ROWS, READ_CALLS).items():
             theirs[kind].append(seconds)
     speed = bench.rows / count
     return [
-        Row(
-            work=f"written from a frame, beside {peer.name}",
+        Line.of(
+            "writes",
+            "rows a second written from a frame",
+            [speed * ratio for ratio in ratios(theirs["write"], ours["write"])],
+            against=there.name,
             beside=f"{rate(count, theirs['write'])} ({count:,} rows)",
             mlforge=f"{rate(bench.rows, ours['write'])} ({bench.rows:,} rows)",
-            found=[speed * ratio for ratio in ratios(theirs["write"], ours["write"])],
             limit=bars.write,
             at_least=True,
+            reason="The bar is at what the server takes: see the line beside ready-made SETs.",
         ),
-        Row(
-            work=f"{READ_ROWS:,} entities read, beside {peer.name}",
+        Line.of(
+            "reads",
+            f"{READ_ROWS:,} entities as dicts",
+            ratios(theirs["read"], ours["read"]),
+            against=there.name,
             beside=shown(theirs["read"]),
             mlforge=shown(ours["read"]),
-            found=ratios(theirs["read"], ours["read"]),
             limit=bars.read,
             at_least=True,
         ),

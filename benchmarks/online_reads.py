@@ -6,9 +6,11 @@ from typing import Any
 
 import polars as pl
 import redis
-from measure import Bench, Measurement, Row, in_turns, measure, ratios, shown
+from measure import Measurement, in_turns, measure, ratios, shown
 from online_by_hand import FEATURES, HOST, Keys, entities, reads, rows
 from online_writes import put
+from results import Line
+from script import Bench
 
 import mlforge as mlf
 from mlforge import Definitions
@@ -93,34 +95,36 @@ def _found(bench: Bench, kind: str) -> dict[str, list[float]]:
     return measure(kind, port=bench.port, count=count, rounds=5 * bench.rounds)
 
 
-def one(bench: Bench) -> list[Row]:
+def one(bench: Bench) -> list[Line]:
     """One entity against GET and orjson."""
     found = _found(bench, "one")
-    return [_row("one entity, p50", found, "mlforge", limit=0.8)]
+    return [_line("one entity, p50", found, "mlforge", limit=0.8)]
 
 
-def three(bench: Bench) -> list[Row]:
+def three(bench: Bench) -> list[Line]:
     """Three features of one entity against MGET and orjson."""
     found = _found(bench, "three")
-    return [_row("3 features of one entity, p50", found, "mlforge", limit=1.1)]
+    return [_line("3 features of one entity, p50", found, "mlforge", limit=1.1)]
 
 
-def thousand(bench: Bench) -> list[Row]:
+def thousand(bench: Bench) -> list[Line]:
     """A thousand entities against MGET and orjson, which make dicts."""
     found = _found(bench, "thousand")
     frame = "hand, beside the frame"
     return [
-        _row("1,000 entities as dicts", found, "mlforge", limit=1.0),
-        _row("1,000 entities of a frame, as a frame", found, "frame", limit=0.8, hand=frame),
-        _row("1,000 entities of dicts, as a frame", found, "frame from dicts", limit=0.8, hand=frame),
+        _line("1,000 entities as dicts", found, "mlforge", limit=1.0),
+        _line("1,000 entities of a frame, as a frame", found, "frame", limit=0.8, hand=frame),
+        _line("1,000 entities of dicts, as a frame", found, "frame from dicts", limit=0.8, hand=frame),
     ]
 
 
-def _row(work: str, found: dict[str, list[float]], kind: str, *, limit: float, hand: str = "hand") -> Row:
-    return Row(
-        work=work,
-        beside=f"by hand {shown(found[hand])}",
+def _line(work: str, found: dict[str, list[float]], kind: str, *, limit: float, hand: str = "hand") -> Line:
+    return Line.of(
+        "reads",
+        work,
+        ratios(found[kind], found[hand]),
+        against="by hand",
+        beside=shown(found[hand]),
         mlforge=shown(found[kind]),
-        found=ratios(found[kind], found[hand]),
         limit=limit,
     )

@@ -10,8 +10,10 @@ from typing import Any
 
 import polars as pl
 import redis
-from measure import Bench, Measurement, Row, measure, shown
+from measure import Measurement, measure, ratios, shown
 from online_by_hand import HOST, user_id, values
+from results import Line
+from script import Bench
 
 import mlforge as mlf
 from mlforge import Definitions
@@ -104,55 +106,58 @@ def sync_unchanged(port: int, folder: str, count: int) -> dict[str, Any]:
 MEASURES: dict[str, Measurement] = {"history": make_history, "difference": sync_difference, "unchanged": sync_unchanged}
 
 
-def difference(bench: Bench) -> list[Row]:
+def difference(bench: Bench) -> list[Line]:
     """What a hundredth of the entities costs against all of them: time and bytes."""
     where = _made(bench, bench.rows)
     runs = [measure("difference", **where) for _ in range(bench.rounds)]
     full = [run["full"]["seconds"] for run in runs]
-    rows_found = []
+    lines = []
     for kind, work in (("change", "1 % of the entities changed"), ("time", "time passed 1 % of the rows")):
         last = runs[-1][kind]
         how = f"{last['mode']}, {last['written']:,} written"
-        title = f"sync after {work} ({bench.rows:,} entities, {MONTHS} rows each)"
         seconds = [run[kind]["seconds"] for run in runs]
-        rows_found += [
-            Row(
-                work=title,
-                beside=f"full sync {shown(full)}",
+        lines += [
+            Line.of(
+                "syncs",
+                f"sync after {work} ({bench.rows:,} entities, {MONTHS} rows each)",
+                ratios(seconds, full),
+                against="a full sync",
+                beside=shown(full),
                 mlforge=f"{shown(seconds)} ({how})",
-                found=[a / b for a, b in zip(seconds, full, strict=True)],
                 limit=0.25,
             ),
-            Row(
-                work=f"bytes of that sync after {work}",
-                beside=f"full sync {runs[-1]['full']['bytes'] / 1e6:,.1f} MB",
+            Line.of(
+                "syncs",
+                f"bytes of a sync after {work}",
+                [100 * run[kind]["bytes"] / run["full"]["bytes"] for run in runs],
+                against="a full sync",
+                beside=f"{runs[-1]['full']['bytes'] / 1e6:,.1f} MB",
                 mlforge=f"{last['bytes'] / 1e6:,.2f} MB",
-                found=[100 * run[kind]["bytes"] / run["full"]["bytes"] for run in runs],
                 limit=2,
                 unit="%",
             ),
         ]
-    return rows_found
+    return lines
 
 
-def unchanged(bench: Bench) -> list[Row]:
+def unchanged(bench: Bench) -> list[Line]:
     """The whole call where nothing has changed, at a tenth of the entities and at all of them."""
-    rows_found = []
+    lines = []
     for count in (bench.rows // 10, bench.rows):
         where = _made(bench, count)
         runs = [measure("unchanged", **where) for _ in range(bench.rounds)]
         modes = ", ".join(runs[-1]["modes"])
-        rows_found.append(
-            Row(
-                work=f"sync when nothing changed ({count:,} entities, {MONTHS} rows each)",
-                beside="",
+        lines.append(
+            Line.of(
+                "syncs",
+                f"sync when nothing changed ({count:,} entities, {MONTHS} rows each)",
+                [1e3 * run["seconds"] for run in runs],
                 mlforge=f"{shown([run['seconds'] for run in runs])} ({modes})",
-                found=[1e3 * run["seconds"] for run in runs],
                 limit=50,
                 unit="ms",
             )
         )
-    return rows_found
+    return lines
 
 
 def _made(bench: Bench, count: int) -> dict[str, Any]:

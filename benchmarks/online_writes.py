@@ -13,8 +13,10 @@ from typing import Any
 import orjson
 import polars as pl
 import redis
-from measure import Bench, Measurement, Row, measure, rate, ratios
+from measure import Measurement, measure, rate, ratios
 from online_by_hand import FEATURES, HOST, entities, key, reads, rows, send_sets, write_sets
+from results import Line
+from script import Bench
 
 from mlforge.online import RedisStore, Status
 
@@ -105,7 +107,7 @@ def read_on(port: int, count: int, kind: str) -> dict[str, Any]:
 MEASURES: dict[str, Measurement] = {"make": make, "write by hand": write_by_hand, "write": write, "read on": read_on}
 
 
-def whole_frame(bench: Bench) -> list[Row]:
+def whole_frame(bench: Bench) -> list[Line]:
     """Rows a second against the floor, without and with a TTL, and memory."""
     where = make_once(bench)
     kinds: dict[str, tuple[str, dict[str, Any]]] = {
@@ -120,26 +122,41 @@ def whole_frame(bench: Bench) -> list[Row]:
             found[kind].append(measure(measurement, **arguments))
     seconds = {kind: [run["seconds"] for run in runs] for kind, runs in found.items()}
     memory = [max(a["megabytes"], b["megabytes"]) for a, b in zip(found["mlforge"], found["ttl"], strict=True)]
-    beside = f"ready-made SETs {rate(bench.rows, seconds['hand'])}"
     work = f"{bench.rows:,} rows written from a frame"
     return [
-        Row(
-            work=f"{work}{how}",
-            beside=beside,
+        Line.of(
+            "writes",
+            f"{work}{how}",
+            ratios(seconds["hand"], seconds[kind]),
+            against="ready-made SETs",
+            beside=rate(bench.rows, seconds["hand"]),
             mlforge=rate(bench.rows, seconds[kind]),
-            found=ratios(seconds["hand"], seconds[kind]),
             limit=limit,
             at_least=True,
+            reason=reason,
         )
-        for kind, how, limit in (("mlforge", "", 0.7), ("ttl", ", with a TTL", 0.45))
-    ] + [Row(work="memory for that, above the frame", beside="", mlforge="", found=memory, limit=400, unit="MB")]
+        for kind, how, limit, reason in (
+            (
+                "mlforge",
+                "",
+                0.7,
+                "Nothing has to be encoded for ready-made commands: they are the limit of the server.",
+            ),
+            (
+                "ttl",
+                ", with a TTL",
+                0.45,
+                "There is one `SET .. EX` and one reply a key, where `MSET` has one of many.",
+            ),
+        )
+    ] + [Line.of("writes", f"memory of {work}, above the frame", memory, limit=400, unit="MB")]
 
 
-def reader(bench: Bench) -> list[Row]:
+def reader(bench: Bench) -> list[Line]:
     """The p99 of a process that reads without a pause while another one rewrites all entities."""
     where = make_once(bench)
     measure("write", **where)
-    rows_found = []
+    lines = []
     for how, ttl in (("", None), (", with a TTL", TTL)):
         alone, meanwhile, by_hand = [], [], []
         for _ in range(bench.rounds):
@@ -149,17 +166,18 @@ def reader(bench: Bench) -> list[Row]:
         p99 = [run["p99"] for run in meanwhile]
         quiet, hand = (sorted(run["p99"] for run in runs)[len(runs) // 2] for runs in (alone, by_hand))
         longest = max(run["longest"] for run in meanwhile)
-        rows_found.append(
-            Row(
-                work=f"p99 of a reader while {bench.rows:,} rows are written{how}",
+        lines.append(
+            Line.of(
+                "reads",
+                f"p99 of a reader while {bench.rows:,} rows are written{how}",
+                p99,
                 beside=f"nobody writes {quiet:.2f} ms; redis-py reads meanwhile {hand:.2f} ms",
                 mlforge=f"longest {longest:.1f} ms",
-                found=p99,
                 limit=3,
                 unit="ms",
             )
         )
-    return rows_found
+    return lines
 
 
 def _read_while(bench: Bench, kind: str, writing: dict[str, Any] | None) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """What Dagster costs: loading a project of many features, running few, and the executor of its steps.
 
-    python benchmarks/orchestration.py                 everything; some minutes
+    python benchmarks/orchestration.py                 everything; about three minutes
     python benchmarks/orchestration.py load            some sections: load overhead executors
     python benchmarks/orchestration.py --rows 100      a project of fewer features than a thousand
 
 Every measurement is a process of its own, the kinds take turns, and a figure is the median of the rounds, with their
-range. The table goes to the standard output as Markdown. Linux only.
+range. What was found goes to build/bench/orchestration.json. Linux only.
 """
 
 import importlib
@@ -14,13 +14,15 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
-from measure import Bench, Measurement, Row, asked, chosen, kept, kinds_in_turns, packages, print_table, shown
+from measure import Measurement, kinds_in_turns, shown
+from results import Line
+from script import Bench, Script, Section
 
 import mlforge as mlf
 from mlforge.online import EmbeddedStore
@@ -63,18 +65,21 @@ def project(folder: Path) -> mlf.Definitions:
     )
 
 
-def load(bench: Bench) -> list[Row]:
+def load(bench: Bench) -> list[Line]:
     """Until Dagster has the repository, with the features imported."""
     found = kinds_in_turns("load", ["mlforge", "hand"], rounds=bench.rounds, count=bench.rows)
     assets = f"{2 * bench.rows:,} assets with {3 * bench.rows:,} checks by hand"
     return [
-        Row(
-            work=f"{bench.rows:,} features loaded",
+        Line.of(
+            "Dagster",
+            f"{bench.rows:,} features loaded",
+            found["mlforge"],
             beside=f"{assets}, {shown(found['hand'])}",
             mlforge=shown(found["mlforge"]),
-            found=found["mlforge"],
             limit=2,
             unit="s",
+            reason="Most of it is Dagster's, as the same by hand shows. A second goes into what each function and all "
+            "that it names says, for its code version.",
         )
     ]
 
@@ -118,18 +123,20 @@ def _by_hand(name: str, checks: int) -> dg.AssetsDefinition:
     return build
 
 
-def overhead(bench: Bench) -> list[Row]:
+def overhead(bench: Bench) -> list[Line]:
     """Few features built and put online in one process, by a run and by a call."""
     found = kinds_in_turns("overhead", ["run", "call", "hand"], rounds=bench.rounds)
     beyond = [run - call for run, call in zip(found["run"], found["call"], strict=True)]
     return [
-        Row(
-            work=f"{FEW} features built and put online by a run in process",
+        Line.of(
+            "Dagster",
+            f"{FEW} features built and put online by a run in process",
+            beyond,
             beside=f"Definitions.build, {shown(found['call'])}; assets by hand that do nothing, {shown(found['hand'])}",
             mlforge=shown(found["run"]),
-            found=beyond,
             limit=3,
             unit="s beyond",
+            reason="Most of it is Dagster's: as many assets that do nothing take nearly as long.",
         )
     ]
 
@@ -155,15 +162,16 @@ def _overhead(kind: str) -> dict[str, Any]:
         return {"seconds": seconds}
 
 
-def executors(bench: Bench) -> list[Row]:
+def executors(bench: Bench) -> list[Line]:
     """What a step costs that has next to nothing to do."""
     found = kinds_in_turns("executor", ["in_process", "multiprocess"], rounds=bench.rounds)
     return [
-        Row(
-            work=f"a run of {STEPS} small features with what is online of them, a step",
+        Line.of(
+            "Dagster",
+            f"a run of {STEPS} small features with what is online of them, a step",
+            found["in_process"],
             beside=f"in a process each, {shown(found['multiprocess'])}",
             mlforge=f"in one process, {shown(found['in_process'])}",
-            found=found["in_process"],
             limit=0.5,
             unit="s",
         )
@@ -199,18 +207,20 @@ def close(defs: mlf.Definitions) -> None:
         store.close()
 
 
-SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {"load": load, "overhead": overhead, "executors": executors}
+SECTIONS: Mapping[str, Section] = {"load": load, "overhead": overhead, "executors": executors}
 MEASURES: dict[str, Measurement] = {"load": _load, "overhead": _overhead, "executor": _executor}
 
 
-def main() -> None:
-    """Runs the sections that are asked for."""
-    asked_for = chosen(__doc__, SECTIONS, rows=1_000, what="features of the project that is loaded", rounds=3)
-    with kept(asked_for.cache) as folder:
-        bench = Bench(folder=folder, rows=asked_for.rows, rounds=asked_for.rounds)
-        print_table(bench, SECTIONS, asked_for.sections, packages("dagster", "polars"))
-
+SCRIPT = Script(
+    doc=__doc__,
+    sections=SECTIONS,
+    measures=MEASURES,
+    rows=1_000,
+    quick=20,
+    what="features of the project that is loaded",
+    rounds=3,
+    packages=("dagster", "polars"),
+)
 
 if __name__ == "__main__":
-    if not asked(MEASURES):
-        main()
+    SCRIPT.main()

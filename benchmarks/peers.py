@@ -5,9 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+# Kept from one run to the next; `make clean` removes them.
+ENVIRONMENTS = Path(__file__).parent.parent / "build" / "peers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,30 +58,22 @@ MLFORGE_SDK = Peer(name="mlforge-sdk", packages=("mlforge-sdk[redis,duckdb]==0.7
 FEAST = Peer(name="Feast", packages=("feast[redis,duckdb]==0.67.0", "hiredis"), python=(3, 11))
 
 
-def installed(folder: Path, peers: Sequence[Peer]) -> Iterator[tuple[Peer, Installed]]:
-    """Those of the peers that can be installed, in environments that are made once in a folder."""
-    for peer in peers:
-        try:
-            python = _environment(folder, peer)
-        except (LookupError, subprocess.CalledProcessError) as error:
-            print(f"{peer.name} cannot be installed: {error}", file=sys.stderr)
-            continue
-        yield peer, Installed(name=f"{peer.name} {_version(python, peer)}", python=python)
-
-
-def _environment(folder: Path, peer: Peer) -> Path:
-    place = folder / "peers" / peer.name
+def install(peer: Peer) -> Installed:
+    """The peer in its environment, which is made once; a LookupError says that there is no Python for it."""
+    place = ENVIRONMENTS / peer.name
     python = place / "bin" / "python"
     if not (place / "made").exists():
-        subprocess.run([str(_interpreter(peer.python)), "-m", "venv", "--clear", str(place)], check=True)
+        print(f"Installing {peer.name} into {place}.", file=sys.stderr)
+        subprocess.run([str(_interpreter(peer)), "-m", "venv", "--clear", str(place)], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *peer.packages]
         subprocess.run(pip, check=True, stdout=sys.stderr)
         (place / "made").touch()
-    return python
+    return Installed(name=f"{peer.name} {_version(python, peer)}", python=python)
 
 
-def _interpreter(oldest: tuple[int, int]) -> Path:
+def _interpreter(peer: Peer) -> Path:
     """A Python that is new enough: this one, one on the PATH, or one of pyenv's."""
+    oldest = peer.python
     if sys.version_info[:2] >= oldest:
         return Path(sys.executable)
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
@@ -92,7 +86,7 @@ def _interpreter(oldest: tuple[int, int]) -> Path:
             # pyenv's names on the PATH are there even where the version is not to be had.
             if subprocess.run([str(candidate), "-c", ""], capture_output=True).returncode == 0:
                 return candidate
-    raise LookupError(f"it needs Python {oldest[0]}.{oldest[1]} or newer, and none was found.")
+    raise LookupError(f"{peer.name} needs Python {oldest[0]}.{oldest[1]} or newer, and none was found.")
 
 
 def _version(python: Path, peer: Peer) -> str:
