@@ -1,11 +1,13 @@
 # Two commands are the whole set-up: `make demo` and `make test`. Both make .venv and install into it first.
 PYTHON ?= python3
 BIN := .venv/bin
+# Each writes what it found as it goes: one that fails takes nothing else away.
+BENCH := online offline windows memory_sync memory_build orchestration
 
-.PHONY: help demo dagster test test-all check format docs bench screenshots clean
+.PHONY: help demo dagster test test-all check format docs bench bench-large bench-quick bench-report screenshots clean
 
 help:  ## Show what there is to make.
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: .venv/demo  ## Build features from real transactions, put them online, read them back.
 	cd examples/transactions && ../../$(BIN)/python demo.py
@@ -34,13 +36,21 @@ format: .venv/dev  ## Format the code and mend what the linter can mend.
 docs: .venv/dev  ## Build the documentation into build/site, with warnings as errors.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-bench: .venv/dev  ## Measure against the hand-written floor; see benchmarks/.
-	$(BIN)/python benchmarks/windows.py
-	$(BIN)/python benchmarks/offline.py
-	$(BIN)/python benchmarks/online.py
-	$(BIN)/python benchmarks/memory_sync.py
-	$(BIN)/python benchmarks/orchestration.py
-	$(BIN)/python benchmarks/memory_build.py
+bench: .venv/dev  ## Measure beside work by hand, Feast and mlforge-sdk, for docs/benchmarks.md: about 35 minutes.
+	status=0; for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py || status=1; done; \
+	$(BIN)/python benchmarks/report.py && exit $$status
+
+bench-large: .venv/dev  ## What takes about 35 minutes more: 100 million events, and another memory limit.
+	status=0; for name in 'memory_build.py large' 'memory_sync.py 2GB'; do $(BIN)/python benchmarks/$$name || status=1; done; \
+	$(BIN)/python benchmarks/report.py && exit $$status
+
+bench-quick: .venv/dev  ## See that all of that works, with few rows, into build/bench-quick: about ten minutes.
+	status=0; for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py --quick || status=1; done; \
+	$(BIN)/python benchmarks/report.py --results build/bench-quick --kept build/bench-quick/kept/results.json \
+		--docs build/bench-quick && exit $$status
+
+bench-report: .venv/dev  ## Make docs/benchmarks.md anew from what was measured.
+	$(BIN)/python benchmarks/report.py
 
 screenshots: .venv/dev  ## Make the pictures of docs/ anew; needs Debian's chromium.
 	$(BIN)/pytest -q tests/test_dagster_dev.py

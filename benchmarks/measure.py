@@ -12,12 +12,14 @@ from typing import Any, TypeVar
 Input = TypeVar("Input")
 # What runs in a process of its own: arguments and result are JSON.
 Measurement = Callable[..., dict[str, Any]]
+# Seconds after which a measurement has failed; nobody may be there to end it.
+LONGEST = 3_600
 
 
 def measure(kind: str, /, **arguments: Any) -> dict[str, Any]:
     """What one kind of measurement finds in a process of its own; what goes wrong there is shown."""
     command = [sys.executable, sys.argv[0], "--measure", kind, json.dumps(arguments, default=str)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=LONGEST)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

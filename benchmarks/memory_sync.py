@@ -24,7 +24,8 @@ from typing import Any
 import polars as pl
 import redis
 from measure import Measurement, measure, peak
-from online_by_hand import HOST, user_id, values
+from online_by_hand import user_id, values
+from redis_server import HOST
 from results import Line
 from script import Bench, Script, Section
 

@@ -16,8 +16,8 @@ from typing import Any
 import orjson
 import polars as pl
 import redis
+from redis_server import HOST
 
-HOST = "127.0.0.1"
 PREFIX = "mlforge"
 FEATURES = ("user_spend", "user_funds", "user_bonus")
 BLOCK = 65_536

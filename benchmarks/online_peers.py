@@ -7,9 +7,10 @@ from typing import Any
 
 import redis
 from measure import Measurement, measure, rate, ratios, shown
-from online_by_hand import FEATURES, HOST, entities, rows
+from online_by_hand import FEATURES, entities, rows
 from online_writes import make_once
 from peers import FEAST, MLFORGE_SDK, Peer, install
+from redis_server import HOST
 from results import Line
 from script import Bench
 

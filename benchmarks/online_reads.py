@@ -7,8 +7,9 @@ from typing import Any
 import polars as pl
 import redis
 from measure import Measurement, in_turns, measure, ratios, shown
-from online_by_hand import FEATURES, HOST, Keys, entities, reads, rows
+from online_by_hand import FEATURES, Keys, entities, reads, rows
 from online_writes import put
+from redis_server import HOST
 from results import Line
 from script import Bench
 

@@ -14,7 +14,8 @@ import orjson
 import polars as pl
 import redis
 from measure import Measurement, measure, rate, ratios
-from online_by_hand import FEATURES, HOST, entities, key, reads, rows, send_sets, write_sets
+from online_by_hand import FEATURES, entities, key, reads, rows, send_sets, write_sets
+from redis_server import HOST
 from results import Line
 from script import Bench
 

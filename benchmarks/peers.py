@@ -8,8 +8,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from measure import LONGEST
+from results import BUILD
+
 # Kept from one run to the next; `make clean` removes them.
-ENVIRONMENTS = Path(__file__).parent.parent / "build" / "peers"
+ENVIRONMENTS = BUILD / "peers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,7 @@ class Installed:
         environment = os.environ | {"FEAST_USAGE": "False", "PYTHONWARNINGS": "ignore"}
         environment.pop("PYTHONPATH", None)
         # What it says besides is not ours to show; what goes wrong is.
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LONGEST)
         if done.returncode:
             print(done.stderr[-2_000:], file=sys.stderr)
             done.check_returncode()

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+BUILD = Path(__file__).parent.parent / "build"
 # In the order of the table.
 Topic = Literal[
     "reads", "writes", "syncs", "training sets", "builds", "windows", "memory", "Dagster", "Spark", "start-up"
@@ -97,13 +98,13 @@ class Line:
     @property
     def bar(self) -> str:
         """The bar in words."""
-        return f"at {'least' if self.at_least else 'most'} {self.limit:g} {self.unit}"
+        return f"at {'least' if self.at_least else 'most'} {self.limit:,g} {self.unit}"
 
     @property
     def figure(self) -> str:
         """The median and, of more than one round, the range."""
-        spread = f" ({self.low:.3g} to {self.high:.3g})" if self.low != self.high else ""
-        return f"{self.median:.3g} {self.unit}{spread}"
+        spread = f" ({_short(self.low)} to {_short(self.high)})" if self.low != self.high else ""
+        return f"{_short(self.median)} {self.unit}{spread}"
 
     def as_json(self) -> dict[str, Any]:
         """What is kept of it."""
@@ -127,8 +128,8 @@ class Run:
         versions: Of what was measured.
         rounds: How often.
         rows: How many rows, entities or events were asked for.
-        load: How many processes wanted a core in the minute before.
-        seconds: How long it took; 0 if that was not written down.
+        load: How many processes wanted a core in the minute before; None if nobody wrote that down.
+        seconds: How long it took; None likewise.
         lines: What was found.
     """
 
@@ -139,8 +140,8 @@ class Run:
     versions: str
     rounds: int
     rows: int
-    load: float
-    seconds: float
+    load: float | None
+    seconds: float | None
     lines: tuple[Line, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -153,13 +154,17 @@ class Run:
         return cls(**found | {"lines": tuple(Line.from_json(line) for line in found["lines"])})
 
 
+def _short(number: float) -> str:
+    return f"{number:.3g}" if number < 1_000 else f"{number:,.0f}"
+
+
 def read(path: Path) -> list[Run]:
     """The runs in a file; none where there is no file."""
     return [Run.from_json(run) for run in json.loads(path.read_text())] if path.exists() else []
 
 
 def newest(runs: Iterable[Run]) -> list[Run]:
-    """The newest run of each section."""
+    """The newest run of each section, where its first one stood."""
     by_section: dict[tuple[str, str], Run] = {}
     for run in runs:
         section = (run.script, run.section)
@@ -169,7 +174,6 @@ def newest(runs: Iterable[Run]) -> list[Run]:
 
 
 def write(path: Path, runs: Iterable[Run]) -> None:
-    """Writes runs into a file, the sections in the order of their names."""
-    found = sorted(runs, key=lambda run: (run.script, run.section))
+    """Writes runs into a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([run.as_json() for run in found], indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps([run.as_json() for run in runs], indent=1, ensure_ascii=False) + "\n")

@@ -18,9 +18,7 @@ from pathlib import Path
 import results
 from measure import Measurement, asked
 from redis_server import redis_server, server_version
-from results import Line, Run
-
-BUILD = Path(__file__).parent.parent / "build"
+from results import BUILD, Line, Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
