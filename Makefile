@@ -1,7 +1,7 @@
 # Two commands are the whole set-up: `make demo` and `make test`. Both make .venv and install into it first.
 PYTHON ?= python3
 BIN := .venv/bin
-# Each writes what it found as it goes: one that fails takes nothing else away.
+# Each keeps what it found as it goes, so one that fails takes nothing else away.
 BENCH := online offline windows memory_sync memory_build orchestration
 
 .PHONY: help demo dagster test test-all check format docs bench bench-large bench-quick bench-report screenshots clean
@@ -40,11 +40,11 @@ bench: .venv/dev  ## Measure beside work by hand, Feast and mlforge-sdk, for doc
 	status=0; for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py || status=1; done; \
 	$(BIN)/python benchmarks/report.py && exit $$status
 
-bench-large: .venv/dev  ## What takes about 35 minutes more: 100 million events, and another memory limit.
+bench-large: .venv/dev  ## What takes about 20 minutes more: 100 million events, and another memory limit.
 	status=0; for name in 'memory_build.py large' 'memory_sync.py 2GB'; do $(BIN)/python benchmarks/$$name || status=1; done; \
 	$(BIN)/python benchmarks/report.py && exit $$status
 
-bench-quick: .venv/dev  ## See that all of that works, with few rows, into build/bench-quick: about ten minutes.
+bench-quick: .venv/dev  ## See that all of that works, with few rows, into build/bench-quick: some minutes.
 	status=0; for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py --quick || status=1; done; \
 	$(BIN)/python benchmarks/report.py --results build/bench-quick --kept build/bench-quick/kept/results.json \
 		--docs build/bench-quick && exit $$status

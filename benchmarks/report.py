@@ -116,7 +116,7 @@ def _told(number: int, runs: Sequence[Run]) -> str:
     if seconds := [run.seconds for run in runs if run.seconds is not None]:
         facts.append(f"{sum(seconds) / 60:.1f} min")
     if loads := [run.load for run in runs if run.load is not None]:
-        facts.append(f"a load of {min(loads):g} to {max(loads):g} before")
+        facts.append(f"a load of at most {max(loads):g} before")
     sections = ", ".join(run.section for run in runs)
     return f"{number}. `{first.script}.py` {sections}: {', '.join(facts)}; {first.machine}; {first.versions}."
 

@@ -22,7 +22,7 @@ def line(work, *found):
 def broken(bench):
     raise RuntimeError("The server is gone.")
 
-sections = {{"first": line({work!r}, 3, 1, 4), "second": {second}, "third": line("listing", 1)}}
+sections = {{"first": line({work!r}, 4, 1, 3), "second": {second}, "third": line("listing", 1)}}
 Script(doc="", sections=sections, measures={{}}, rows=5, quick=1, what="rows", rounds=3, packages=["polars"]).main()
 """
 
