@@ -10,6 +10,7 @@ what is between the two marks is made, and everything else is written by hand an
 
 import argparse
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import get_args
 
@@ -17,9 +18,10 @@ import plots
 import results
 from results import BUILD, Line, Run, Topic
 
+TOPICS = get_args(Topic)
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- made by benchmarks/report.py: from here -->", "<!-- made by benchmarks/report.py: to here -->"
-HEAD = "| topic | work | beside | mlforge | median (range) | bar | met | run |\n|---|---|---|---|---|---|---|---|"
+HEAD = "| work | beside | mlforge | median (range) | bar | run |\n|---|---|---|---|---|---|"
 
 
 def main() -> None:
@@ -56,14 +58,14 @@ def rendered(runs: Sequence[Run], images: Path) -> str:
     numbered = dict(enumerate(_numbered(runs), start=1))
     found = [(line, number) for number, alike in numbered.items() for run in alike for line in run.lines]
     # Within a topic they stay in the order of the runs.
-    found.sort(key=lambda pair: get_args(Topic).index(pair[0].topic))
+    found.sort(key=lambda pair: TOPICS.index(pair[0].topic))
     lines = [line for line, _ in found]
     for old in images.glob("bench-*.svg"):
         old.unlink()
     parts = [
         *_plots(lines, images),
         "### All of it",
-        "\n".join([HEAD, *(_row(line, number) for line, number in found)]),
+        "\n".join([HEAD, *_rows(found)]),
         "### Where mlforge loses",
         "\n".join(_lost(lines)),
         "### The runs",
@@ -73,18 +75,24 @@ def rendered(runs: Sequence[Run], images: Path) -> str:
 
 
 def _plots(lines: Sequence[Line], images: Path) -> Iterable[str]:
-    for topic in get_args(Topic):
-        if of_topic := [line for line in lines if line.topic == topic and line.times_as_fast]:
+    for topic, group in groupby(lines, key=lambda line: line.topic):
+        if of_topic := [line for line in group if line.times_as_fast]:
             path = plots.draw(topic, of_topic, images)
-            title = topic[0].upper() + topic[1:]
-            yield f"### {title}"
-            yield f"![{title}: how many times as fast mlforge is](images/{path.name})"
+            yield f"### {_title(topic)}"
+            yield f"![{_title(topic)}: how many times as fast mlforge is](images/{path.name})"
 
 
-def _row(line: Line, number: int) -> str:
-    beside = ", ".join(filter(None, [line.against, line.beside]))
-    met = "yes" if line.met else "**no**"
-    return f"| {line.topic} | {line.work} | {beside} | {line.mlforge} | {line.figure} | {line.bar} | {met} | {number} |"
+def _rows(found: Sequence[tuple[Line, int]]) -> Iterable[str]:
+    for topic, group in groupby(found, key=lambda pair: pair[0].topic):
+        yield f"| **{_title(topic)}** | | | | | |"
+        for line, number in group:
+            beside = ", ".join(filter(None, [line.against, line.beside]))
+            bar = f"{line.bar}: {'met' if line.met else '**missed**'}"
+            yield f"| {line.work} | {beside} | {line.mlforge} | {line.figure} | {bar} | {number} |"
+
+
+def _title(topic: Topic) -> str:
+    return topic[0].upper() + topic[1:]
 
 
 def _lost(lines: Sequence[Line]) -> list[str]:

@@ -58,8 +58,8 @@ def folder(tmp_path: Path) -> Path:
 def test_a_line_has_the_median_the_range_the_bar_and_who_is_beside(folder: Path) -> None:
     assert measure(folder).returncode == 0
     page = report(folder)
-    assert "| reads | reading | a peer |  | 3 x (1 to 4) | at least 2 x | yes | 1 |" in page
-    assert "| reads | listing | a peer |  | 1 x | at least 2 x | **no** | 1 |" in page
+    assert "| **Reads** | | | | | |\n| reading | a peer |  | 3 x (1 to 4) | at least 2 x: met | 1 |" in page
+    assert "| listing | a peer |  | 1 x | at least 2 x: **missed** | 1 |" in page
     assert "1. `shop.py` first, second, third: " in page
     assert "3 rounds, 5 rows" in page
     assert "Python 3." in page
