@@ -5,14 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from measure import LONGEST
 from results import BUILD
-
-# Kept from one run to the next; `make clean` removes them.
-ENVIRONMENTS = BUILD / "peers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +59,24 @@ MLFORGE_SDK = Peer(name="mlforge-sdk", packages=("mlforge-sdk[redis,duckdb]==0.7
 FEAST = Peer(name="Feast", packages=("feast[redis,duckdb]==0.67.0", "hiredis"), python=(3, 11))
 
 
-def install(peer: Peer) -> Installed:
-    """The peer in its environment, which is made once; a LookupError says that there is no Python for it."""
-    place = ENVIRONMENTS / peer.name
+def installed(folder: Path, peers: Sequence[Peer]) -> Iterator[tuple[Peer, Installed]]:
+    """Those of the peers that can be installed; of the others it is said why they cannot."""
+    for peer in peers:
+        try:
+            there = install(peer, folder)
+        except (LookupError, subprocess.CalledProcessError) as error:
+            print(f"{peer.name} cannot be installed: {error}", file=sys.stderr)
+            continue
+        yield peer, there
+
+
+def install(peer: Peer, folder: Path = BUILD) -> Installed:
+    """The peer in its environment in a folder, which is made once: `make clean` removes it.
+
+    Raises:
+        LookupError: There is no Python for it.
+    """
+    place = folder / "peers" / peer.name
     python = place / "bin" / "python"
     if not (place / "made").exists():
         print(f"Installing {peer.name} into {place}.", file=sys.stderr)
