@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mlforge import clock
 from mlforge.build import BuildReport, Means, build, look
 from mlforge.duration import microseconds
 from mlforge.engines import Engine, Engines
@@ -104,7 +105,7 @@ def builds(
         feature_name="",
         as_of=as_of if request.as_of is None else instant(request.as_of),
         # One for all features, so that they hold at the same instant.
-        now=dt.datetime.now(dt.UTC),
+        now=clock.now(),
         full=request.full,
         force=request.force,
         allow_breaking=request.allow_breaking,

@@ -11,6 +11,7 @@ from typing import Any, Literal, overload
 
 import polars as pl
 
+from mlforge import clock
 from mlforge.build import BuildReport
 from mlforge.building import BuildRequest, builds
 from mlforge.describe import describe
@@ -531,7 +532,7 @@ class Definitions:
 
     def now(self) -> dt.datetime:
         """The instant that "now" means: the project's `as_of`, or else that of the clock."""
-        return self.as_of or dt.datetime.now(dt.UTC)
+        return self.as_of or clock.now()
 
     def _requests(self, features: FeatureSelection, *, prefix: bool) -> list[OnlineRequest]:
         return [

@@ -4,6 +4,7 @@ import datetime as dt
 
 import polars as pl
 
+from mlforge import clock
 from mlforge.errors import RequestError
 
 # How an instant is stored and computed with, everywhere.
@@ -24,7 +25,7 @@ def instant(value: Moment) -> dt.datetime:
         RequestError: It is none of these.
     """
     if isinstance(value, str) and value == "now":
-        return dt.datetime.now(dt.UTC)
+        return clock.now()
     try:
         moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
         if isinstance(moment, dt.datetime):

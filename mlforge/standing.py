@@ -4,6 +4,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Literal
 
+from mlforge import clock
 from mlforge.errors import StoreError
 from mlforge.features import Feature
 from mlforge.lineage import TableSource, identity
@@ -115,7 +116,7 @@ def part(
     if (newest := current.newest()) is None:
         return Part(reason="the table was empty")
     # An event that is still to come says nothing about how far the others have come.
-    last = min(last_event(feature, newest), dt.datetime.now(dt.UTC))
+    last = min(last_event(feature, newest), clock.now())
     return Part(events=Span(start=last - wanted.look_back), complete=False)
 
 

@@ -13,6 +13,7 @@ import mlforge
 import mlforge.engines
 import mlforge.online
 import mlforge.store
+import mlforge.testing
 from mlforge import Definitions
 from mlforge.online import OnlineStore, RedisStore
 
@@ -37,6 +38,14 @@ NAMES = {
     mlforge.engines: ["DuckDBEngine", "Engine", "Engines", "PolarsEngine", "SparkEngine"],
     mlforge.store: ["LocalStore", "ObjectStore", "Snapshot", "Store"],
     mlforge.online: ["ClusterStore", "EmbeddedStore", "OnlineStore", "RedisStore", "Status"],
+    mlforge.testing: [
+        "MemoryStore",
+        "OnlineStoreSuite",
+        "assert_no_leakage",
+        "freeze",
+        "state_machine",
+        "values_at",
+    ],
 }
 
 
@@ -124,6 +133,21 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str], dict[str, Any]]] = [
     ),
     (OnlineStore.read, ["feature_name", "entity_keys"], dict.fromkeys(("feature_name", "entity_keys"), NOTHING)),
     (OnlineStore.read_batch, ["feature_name", "entity_keys"], dict.fromkeys(("feature_name", "entity_keys"), NOTHING)),
+    (
+        mlforge.testing.values_at,
+        ["feature", "events", "at"],
+        {"feature": NOTHING, "events": NOTHING, "at": "now", "engine": "polars"},
+    ),
+    (
+        mlforge.testing.assert_no_leakage,
+        ["feature", "events"],
+        {
+            **dict.fromkeys(("feature", "events"), NOTHING),
+            **dict.fromkeys(("at", "timestamp", "available_at"), None),
+            "engine": "polars",
+        },
+    ),
+    (mlforge.testing.freeze, ["at"], {"at": NOTHING}),
     (mlforge.store.LocalStore, ["path"], {"path": NOTHING}),
     (mlforge.store.ObjectStore, ["url", "storage_options"], {"url": NOTHING, "storage_options": None}),
 ]

@@ -1,10 +1,10 @@
 """`mlforge build`: computes features, and syncs them online."""
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App
 
+from mlforge import clock
 from mlforge.cli import output, verdicts
 from mlforge.cli.reporting import reporter
 
@@ -163,7 +163,7 @@ def _remarks(feature: str, online: "SyncReport") -> None:
         output.write(f"{feature}: refused, since {online.reason}; --force goes back.")
     elif online.reason:
         output.write(f"{feature}: everything is written, since {online.reason}.")
-    if online.as_of > datetime.now(UTC):
+    if online.as_of > clock.now():
         when = output.moment(online.as_of)
         output.write(f"{feature}: what is online holds as of {when}, which is still to come; --force goes back to now.")
 

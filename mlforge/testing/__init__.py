@@ -1,10 +1,15 @@
-"""What an online store is tested with: a suite for pytest, a state machine for Hypothesis, and a store in memory.
+"""What features and online stores are tested with.
+
+Of features: what they make of events (`values_at`), whether they see the future (`assert_no_leakage`), and a clock that
+stands still (`freeze`). Of an online store of your own: a suite for pytest and a state machine for Hypothesis. And a
+store in memory.
 
 ```python
-from mlforge.testing import MemoryStore, OnlineStoreSuite, state_machine
+from mlforge.testing import MemoryStore, assert_no_leakage, freeze, values_at
+from mlforge.testing import OnlineStoreSuite, state_machine
 ```
 
-The suite and the machine need `pip install 'mlforge[testing]'`; the store in memory needs nothing.
+The suite and the machine need `pip install 'mlforge[testing]'`; all else needs nothing.
 """
 
 import sys
@@ -12,16 +17,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlforge.testing.computed import values_at
+    from mlforge.testing.frozen import freeze
+    from mlforge.testing.leakage import assert_no_leakage
     from mlforge.testing.machine import state_machine
     from mlforge.testing.memory import MemoryStore
     from mlforge.testing.suite import OnlineStoreSuite
 
-__all__ = ["MemoryStore", "OnlineStoreSuite", "state_machine"]
+__all__ = ["MemoryStore", "OnlineStoreSuite", "assert_no_leakage", "freeze", "state_machine", "values_at"]
 
 _MODULES = {
     "MemoryStore": "mlforge.testing.memory",
     "OnlineStoreSuite": "mlforge.testing.suite",
+    "assert_no_leakage": "mlforge.testing.leakage",
+    "freeze": "mlforge.testing.frozen",
     "state_machine": "mlforge.testing.machine",
+    "values_at": "mlforge.testing.computed",
 }
 _WITH_ASSERTS = ("entities", "batches", "values", "syncs", "readers", "machine", "samples")
 
