@@ -182,16 +182,46 @@ def test_the_events_of_the_entity_itself_are_shown_first() -> None:
 
 
 def test_a_rare_leak_is_looked_for_where_times_were_moved() -> None:
-    hours = pl.DataFrame({"ts": [START + n * HOUR for n in range(3000)]}).with_row_index("amount")
+    times = [START + n * HOUR + dt.timedelta(minutes=5) for n in range(3000)]
+    hours = pl.DataFrame({"ts": times}).with_row_index("amount")
     many = hours.select(pl.lit("ann").alias("user_id"), "ts", pl.col("amount").cast(pl.Float64))
 
     def one(df: pl.LazyFrame) -> pl.LazyFrame:
-        early = pl.col("ts") - dt.timedelta(minutes=30)
+        early = pl.col("ts").dt.truncate("3d")
         return df.with_columns(ts=pl.when(pl.col("amount") == 1234).then(early).otherwise("ts"))
 
-    for kind in ("newest row", "windows"):
+    for kind in ("newest row", "windows", "windows by the day"):
         with pytest.raises(AssertionError, match=r"changed by: .* amount=1234.0"):
             assert_no_leakage(made(one, **KINDS[kind]), many)
+
+
+def test_windows_end_before_the_instant_and_a_row_holds_from_its_own_on() -> None:
+    midnight = ORDERS.with_columns(ts=pl.col("ts").dt.truncate("1d"))
+
+    def just_before(df: pl.LazyFrame) -> pl.LazyFrame:
+        return df.with_columns(pl.col("ts") - MICROSECOND)
+
+    with pytest.raises(AssertionError, match="at 2026-01-05T00:00:00Z"):
+        assert_no_leakage(made(just_before, **KINDS["windows by the day"]), midnight)
+    with pytest.raises(AssertionError, match=r"at 2026-01-04T23:59:59\.999999Z"):
+        assert_no_leakage(made(just_before), midnight)
+
+
+def test_a_leak_of_which_nothing_is_left_at_the_next_event_is_found() -> None:
+    short = [mlf.Rolling(windows=["1h"], aggregations={"amount": ["sum"]})]
+    with pytest.raises(AssertionError, match="sees the future: at 2026-01-05T09"):
+        assert_no_leakage(made(sees_the_next_row, metrics=short), ORDERS)
+
+
+def test_a_row_that_a_later_one_takes_away_is_missed() -> None:
+    with pytest.raises(AssertionError, match="with all events: no value"):
+        assert_no_leakage(made(sees_only_the_last), ORDERS.filter(user_id="ann"))
+
+
+def test_no_value_is_another_thing_than_a_value_that_is_null() -> None:
+    nulls = ORDERS.with_columns(amount=pl.lit(None, pl.Float64))
+    with pytest.raises(AssertionError, match=r"with all events: amount=null\n  without later:   no value"):
+        assert_no_leakage(made(moves_by_two_days), nulls)
 
 
 def test_a_function_runs_some_tens_of_times_however_many_events_there_are() -> None:
@@ -249,6 +279,8 @@ def test_rows_of_equal_times_hold_together() -> None:
 def test_rows_without_a_time_or_a_key_are_in_nobodys_future() -> None:
     holes = pl.concat([ORDERS, ORDERS.with_columns(ts=pl.lit(None, pl.Datetime)), ORDERS.with_columns(user_id=None)])
     assert_no_leakage(made(plain), holes)
+    # Where the function gives them one, they are there from then on.
+    assert_no_leakage(made(lambda df: df.with_columns(pl.col("ts").fill_null(START))), holes)
 
 
 LATE = ORDERS.with_columns(ingested=pl.col("ts") + pl.Series([0, 50, 0, 100, 1]) * HOUR)

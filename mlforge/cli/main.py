@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-from mlforge.cli import audit, build, explain, features, inspect, online, output, validate, versions
+from mlforge.cli import audit, build, explain, features, init, inspect, online, output, validate, versions
 from mlforge.errors import MlforgeError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -27,7 +27,7 @@ app = App(
     default_parameter=Parameter(negative="", show_default=False),
     version=_version,
 )
-for group in (validate, build, features, inspect, explain, online, versions, audit):
+for group in (init, validate, build, features, inspect, explain, online, versions, audit):
     group.register(app)
 
 
