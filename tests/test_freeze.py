@@ -185,6 +185,7 @@ def test_how_long_it_took_when_it_was_and_times_to_live_are_real(
         defs = shop(tmp_path, online, features=[spend])
         with freeze("2026-01-07"):
             [report] = defs.build(online=True)
+        with freeze("2099-01-01"):
             [fresh] = defs.status()
         status = online.status("spend")
     assert report.seconds > 0

@@ -374,6 +374,11 @@ def test_events_of_one_interval_are_no_proof() -> None:
         assert_no_leakage(made(plain, **KINDS["windows by the week"]), ORDERS)
 
 
+def test_instants_after_all_events_are_no_proof() -> None:
+    with pytest.raises(RequestError, match="no value at any instant before the last event"):
+        assert_no_leakage(made(sees_the_next_row), ORDERS, at=["2026-02-01"])
+
+
 def test_what_is_no_frame_is_refused() -> None:
     with pytest.raises(RequestError, match=r"of the type list: write a polars\.DataFrame"):
         assert_no_leakage(made(plain), ORDERS.to_dicts())  # type: ignore[arg-type]
@@ -491,6 +496,12 @@ def test_values_of_a_feature_without_times_are_its_rows() -> None:
     assert values_at(made(lambda df: df, timestamp=None), rows).to_dicts() == [{"user_id": "ann", "amount": 1.5}]
     with pytest.raises(DataError, match="one row an entity"):
         values_at(made(lambda df: df.drop("ts"), timestamp=None), ORDERS)
+
+
+def test_a_row_holds_until_its_age_is_reached() -> None:
+    feature = made(plain, max_age="2d")
+    assert len(values_at(feature, ORDERS.head(1), at=START + 57 * HOUR - MICROSECOND)) == 1
+    assert values_at(feature, ORDERS.head(1), at=START + 57 * HOUR).is_empty()
 
 
 def test_values_are_of_now_unless_an_instant_is_named() -> None:

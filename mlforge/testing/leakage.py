@@ -66,12 +66,13 @@ def assert_no_leakage(
     instants = _chosen(trial, full, made) if at is None else sorted(instant(moment) for moment in at)
     compared = False
     for moment in instants:
-        with_future, without = holding(feature, full, moment), trial.values(moment, trial.known_at(moment))
+        known = trial.known_at(moment)
+        with_future, without = holding(feature, full, moment), trial.values(moment, known)
         if (found := _first_difference(feature, with_future, without)) is not None:
-            if _first_difference(feature, without, trial.values(moment, trial.known_at(moment))) is not None:
+            if _first_difference(feature, without, trial.values(moment, known)) is not None:
                 raise AssertionError(f"Feature {feature.name!r} has other values each time it is computed.")
             raise AssertionError(_told(trial, moment, *found))
-        compared |= not with_future.is_empty()
+        compared |= not known.all() and not with_future.is_empty()
     if not compared:
         raise RequestError(
             f"Feature {feature.name!r} has no value at any instant before the last event, so there is nothing to "
