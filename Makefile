@@ -4,13 +4,16 @@ BIN := .venv/bin
 # Each keeps what it found as it goes, so one that fails takes nothing else away.
 BENCH := online offline windows memory_sync memory_build orchestration
 
-.PHONY: help demo dagster test test-all check format docs bench bench-large bench-quick bench-report screenshots clean
+.PHONY: help demo realtime dagster test test-all check format docs bench bench-large bench-quick bench-report screenshots clean
 
 help:  ## Show what there is to make.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: .venv/demo  ## Build features from real transactions, put them online, read them back.
 	cd examples/transactions && ../../$(BIN)/python demo.py
+
+realtime: .venv/realtime  ## Train a model on the history of features, serve it over HTTP, compare the two.
+	cd examples/realtime && ../../$(BIN)/python run.py
 
 dagster: .venv/dev  ## Open the example in Dagster, on http://localhost:3000.
 	mkdir -p examples/transactions/dagster_home
@@ -58,7 +61,7 @@ screenshots: .venv/dev  ## Make the pictures of docs/ anew; needs Debian's chrom
 
 clean:  ## Remove the environment and what tests and examples have made.
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
-	rm -rf examples/*/feature_store examples/*/online_store examples/*/dagster_home
+	rm -rf examples/*/feature_store examples/*/online_store examples/*/dagster_home examples/*/model.pickle
 
 # The marker files say what is installed; a change of the requirements installs again.
 .venv/bin/pip:
@@ -69,6 +72,10 @@ clean:  ## Remove the environment and what tests and examples have made.
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded]' --group demo
 	@touch $@
 
+.venv/realtime: .venv/bin/pip pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded]' --group realtime
+	@touch $@
+
 .venv/dev: .venv/bin/pip pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded]' --group dev
-	@touch $@ .venv/demo
+	@touch $@ .venv/demo .venv/realtime
