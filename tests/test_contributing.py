@@ -12,7 +12,7 @@ PATH = re.compile(r"[\w.-]+/[\w./-]*|[\w-]+\.(?:py|md|toml|txt|yaml)")
 
 
 def laid_out() -> set[Path]:
-    """The paths in the layout: a line begins with a folder, in which all of its names are unless they have their own."""
+    """The paths in the layout; the names of a line are in the folder that it begins with, or have their own."""
     found = set()
     for line in LAYOUT:
         first, *others = line.split("   ")[0].split(", ")
@@ -35,7 +35,9 @@ def test_every_module_and_package_of_mlforge_stands_in_the_layout() -> None:
 
 def test_every_other_path_that_is_named_is_there() -> None:
     rest = TEXT.replace("\n".join(LAYOUT), "")
-    named = {path for quoted in re.findall(r"`([^`\n]+)`|\]\(([^)]+)\)", rest) for path in PATH.findall(" ".join(quoted))}
+    named = {
+        path for quoted in re.findall(r"`([^`\n]+)`|\]\(([^)]+)\)", rest) for path in PATH.findall(" ".join(quoted))
+    }
     made_here = {"dist/", ".venv/", ".venv/bin/pytest", ".venv/bin/pre-commit", ".venv/bin/hatchling"}
     assert len(named) > 20
     assert [
