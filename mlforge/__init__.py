@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mlforge.references import FeatureRef, FeatureSet
     from mlforge.source import Source
 
+    __version__: str
+
 # Imported at first use, so that `import mlforge` and the command line start at once.
 _MODULES = {
     "Check": "mlforge.checks",
@@ -67,6 +69,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("mlforge")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)

@@ -16,10 +16,11 @@ import mlforge.testing
 import wrong_stores
 from accounting_store import AccountingStore
 from mlforge.errors import MlforgeError
-from mlforge.online import EmbeddedStore, OnlineStore, RedisStore
+from mlforge.online import ClusterStore, EmbeddedStore, OnlineStore, RedisStore
 from mlforge.testing import MemoryStore, OnlineStoreSuite, state_machine
 from mlforge.testing.samples import new_name
 from servers import RedisServer, valkey_binary
+from topologies import ClusterServers
 from wrong_stores import FOUND_BY
 
 PAGE = Path(__file__).parent.parent / "docs" / "guide" / "online-store-conformance.md"
@@ -35,6 +36,13 @@ def server() -> Iterator[RedisServer]:
 @pytest.fixture(scope="module")
 def valkey() -> Iterator[RedisServer]:
     with RedisServer(binary=valkey_binary()) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ClusterServers]:
+    """Of one, which has all slots at once; test_topologies.py has one of three."""
+    with ClusterServers(size=1) as started:
         yield started
 
 
@@ -88,6 +96,15 @@ class TestRedisStoreOnFakeredis(Shorter):
     def store(self) -> OnlineStore:
         # Of a server that is there: one that is made at the first use may be made twice by threads.
         return RedisStore(client=fakeredis.FakeRedis(server=fakeredis.FakeServer()))
+
+
+class TestClusterStoreOfOneMaster(Shorter):
+    examples = 2
+
+    @pytest.fixture
+    def store(self, cluster: ClusterServers) -> Iterator[OnlineStore]:
+        with ClusterStore(cluster.nodes[0].host, cluster.nodes[0].port) as store:
+            yield store
 
 
 class TestEmbeddedStore(Shorter):

@@ -4,7 +4,9 @@ import datetime as dt
 import inspect
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +65,12 @@ def test_the_public_names_are_these_in_order_and_all_there(module: Any) -> None:
 def test_an_unknown_name_is_an_attribute_error_as_ever(module: Any) -> None:
     with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute 'nothing'"):
         getattr(module, "nothing")  # noqa: B009 -- for its error
+
+
+def test_the_version_is_that_of_the_project_and_costs_an_import_nothing() -> None:
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    assert mlforge.__version__ == project["version"]
+    assert "importlib.metadata" not in modules_after("import mlforge")
 
 
 SELF, NOTHING = "self", inspect.Parameter.empty
@@ -175,10 +183,13 @@ def test_an_online_store_of_ones_own_needs_four_methods() -> None:
     assert OnlineStore.__abstractmethods__ == {"write", "write_batch", "read", "read_batch"}
 
 
+def modules_after(statement: str) -> set[str]:
+    program = [sys.executable, "-c", f"import sys; {statement}; print(*sys.modules)"]
+    return set(subprocess.run(program, capture_output=True, text=True, check=True).stdout.split())
+
+
 def loaded_after(statement: str) -> set[str]:
-    program = f"import sys; {statement}; print(*sorted(name.split('.')[0] for name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    return {name.partition(".")[0] for name in modules_after(statement)}
 
 
 def test_an_import_brings_in_nothing_that_is_heavy_or_optional() -> None:

@@ -116,30 +116,33 @@ class SentinelServers:
 
 @dataclass(kw_only=True)
 class ClusterServers:
-    """A cluster of three masters, each with a third of the slots; a context manager.
+    """A cluster of masters, each with as many of the slots; a context manager. One of a single master is there at once.
 
     Args:
+        size: How many masters.
         replicas: Whether each master has one, which takes over when the master is gone.
         binary: The program of all; None is `server_binary()`.
         node_timeout: How many milliseconds without an answer make a node down for the others.
     """
 
+    size: int = 3
     replicas: bool = False
     binary: str | None = None
     node_timeout: int = 2000
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            ports = [free_port() for _ in range(6 if self.replicas else 3)]
+            ports = [free_port() for _ in range(self.size * (2 if self.replicas else 1))]
             self.nodes = [stack.enter_context(self._node(bus)) for bus in ports]
             first = self.nodes[0]
-            for number, node in enumerate(self.nodes[:3]):
+            for number, node in enumerate(self.nodes[: self.size]):
                 node.command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-                node.command("CLUSTER", "ADDSLOTSRANGE", SLOTS * number // 3, SLOTS * (number + 1) // 3 - 1)
+                first_slot, next_slot = (SLOTS * n // self.size for n in (number, number + 1))
+                node.command("CLUSTER", "ADDSLOTSRANGE", first_slot, next_slot - 1)
             for node, bus in zip(self.nodes, ports, strict=True):
                 first.command("CLUSTER", "MEET", node.host, node.port, bus)
             until(self._all_met, "the nodes of the cluster know each other", every=0.05)
-            for master, replica in zip(self.nodes, self.nodes[3:], strict=False):
+            for master, replica in zip(self.nodes, self.nodes[self.size :], strict=False):
                 replica.command("CLUSTER", "REPLICATE", _node_id(master))
             self.wait_until_settled()
             self._stack = stack.pop_all()
