@@ -543,7 +543,10 @@ def test_ctrl_c_is_one_line_and_what_was_built_is_shown() -> None:
     out, err = started.communicate(timeout=30)
     assert started.returncode == 130
     assert cells(out.splitlines()[2])[:2] == ["prices", "built"]
-    assert err == "mlforge: interrupted.\n"
+    assert err == (
+        "mlforge: interrupted while reading user_spend (2 of 2): nothing of it was published. The next build goes on "
+        "from there.\n"
+    )
 
 
 def test_a_terminal_sees_progress_on_stderr_and_colour_only_where_wanted() -> None:

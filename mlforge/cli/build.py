@@ -1,6 +1,8 @@
 """`mlforge build`: computes features, and syncs them online."""
 
+from collections import Counter
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App
@@ -105,7 +107,8 @@ def build(
     failed: list[CheckFailedError] = []
     try:
         for number, name in enumerate(names, start=1):
-            with output.working(f"building {name} ({number} of {len(names)})"):
+            which = f"{name} ({number} of {len(names)})"
+            with output.working(f"building {which}", partial(_interrupted, which, dry_run=dry_run)):
                 try:
                     reports.append(next(building))
                 except MlforgeError as error:
@@ -120,6 +123,18 @@ def build(
         if tell is not None:
             tell([*reports, *failed])
     return int(any(report.online is not None and report.online.mode == "stale" for report in reports))
+
+
+def _interrupted(which: str, phase: str, *, dry_run: bool) -> str:
+    """What a build leaves that is interrupted in a phase."""
+    if dry_run:
+        return f"interrupted while looking at {which}; nothing was built or written."
+    left = "nothing of it was published"
+    if phase == "publishing":
+        left = "its new version is there as a whole, or not at all"
+    elif phase == "syncing":
+        left = "it is built offline, and what is online is as it was or marked as unfinished"
+    return f"interrupted while {phase or 'beginning'} {which}: {left}. The next build goes on from there."
 
 
 def _render(reports: "list[BuildReport]", *, json: bool) -> None:
@@ -139,8 +154,7 @@ def _table(reports: "list[BuildReport]") -> None:
     } | dict.fromkeys(("online", "written") if not moments else (), True)
     numbers = {"rows", "left out", "written", "removed", "kept", "seconds"}
     rows = [{name: cell for name, cell in _row(report).items() if not hidden.get(name)} for report in reports]
-    columns = {name: "right" if name in numbers else "left" for name in rows[0]}
-    output.write_table(columns, [list(row.values()) for row in rows])
+    output.write_table(rows, numbers=numbers)
     dry = any(report.online.dry_run for report in reports if report.online)
     if len(moments) == 1:
         output.write(f"What {'would be' if dry else 'is'} online holds as of {moments.pop()}.")
@@ -156,6 +170,21 @@ def _table(reports: "list[BuildReport]") -> None:
             _remarks(report.feature, report.online)
         for line in verdicts.failures(report.feature, report.checks):
             output.write(line)
+    if len(reports) > 1:
+        output.write(_sum(reports))
+
+
+def _sum(reports: "list[BuildReport]") -> str:
+    """What was done to all features together."""
+    outcomes = Counter(report.outcome for report in reports)
+    parts = [f"{count:,} {outcome}" for outcome, count in outcomes.items()]
+    synced = [report.online for report in reports if report.online]
+    if synced:
+        would = " would be" if synced[0].dry_run else ""
+        parts.append(f"{sum(online.written for online in synced):,} entities{would} written online")
+        if deleted := sum(online.deleted for online in synced):
+            parts.append(f"{deleted:,}{would} removed")
+    return f"{len(reports):,} features in {sum(report.seconds for report in reports):.1f} s: {', '.join(parts)}."
 
 
 def _remarks(feature: str, online: "SyncReport") -> None:

@@ -59,22 +59,19 @@ def versions(feature: str, /, *, definitions: str | None = None, json: bool = Fa
     if json:
         output.write_json(found)
     else:
-        headings = {"version": "left", "committed": "left", "made by": "left", "rows": "right", "definition": "left"}
+        vacuumed = any(each.readable is False for each in found)
         rows = [
-            [
-                each.version,
-                output.moment(each.committed_at.replace(microsecond=0)),
-                each.kind if each.restored is None else f"{each.kind} to {each.restored}",
-                f"{each.rows:,}",
-                each.definition_hash[:8],
-            ]
+            {
+                "version": each.version,
+                "committed": output.moment(each.committed_at.replace(microsecond=0)),
+                "made by": each.kind if each.restored is None else f"{each.kind} to {each.restored}",
+                "rows": f"{each.rows:,}",
+                "definition": each.definition_hash[:8],
+                **({"readable": "yes" if each.readable else "no"} if vacuumed else {}),
+            }
             for each in found
         ]
-        if any(each.readable is False for each in found):
-            headings["readable"] = "left"
-            for row, each in zip(rows, found, strict=True):
-                row.append("yes" if each.readable else "no")
-        output.write_table(headings, rows)
+        output.write_table(rows, numbers={"rows"})
     return 0
 
 
@@ -188,12 +185,9 @@ def vacuum(
     elif not reports:
         output.write("There are no features that are built.")
     else:
-        headings = {"feature": "left", "versions": "right", "kept": "right", "files": "right", "bytes": "right"}
-        rows = [
-            [each.feature, f"{each.versions:,}", f"{each.kept:,}", f"{each.files:,}", f"{each.bytes:,}"]
-            for each in reports
-        ]
-        output.write_table(headings, rows)
+        counts = ("versions", "kept", "files", "bytes")
+        rows = [{"feature": each.feature} | {name: f"{getattr(each, name):,}" for name in counts} for each in reports]
+        output.write_table(rows, numbers=counts)
         if dry_run:
             output.write("Nothing was deleted: this is what a vacuum would delete.")
             for each in reports:

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from mlforge import progress
 from mlforge.errors import RequestError
 from mlforge.online.status import Status
 
@@ -109,6 +110,7 @@ class Turn:
         present = rows.select(*keys, *status.schema).drop_nulls(keys)
         for part in present.iter_slices(SLICE_ROWS):
             self._store.write_batch(self._feature_name, part.to_dicts(), keys)
+            progress.advance("syncing", part.height)
         return Published(written=present.height, deleted=0)
 
     def publish_parts(self, parts: Iterable[Part], status: Status) -> Published:
