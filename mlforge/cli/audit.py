@@ -119,11 +119,11 @@ def clear(feature: str, /, *, yes: bool = False, definitions: str | None = None,
         online = store.status(feature)
     whose = f", put there from {online.location}" if online is not None and online.synced else ""
     if not yes:
-        question = f"Take all of {feature} out of {store!r}{whose}? Type its name:"
-        if output.answered(question, f"All of {feature} would be taken out of {store!r}{whose}") != feature:
-            output.complain("nothing was taken out.")
+        where = f"out of {store!r}{whose}"
+        would = f"All of {feature} would be taken {where}"
+        if not output.agreed(f"Take all of {feature} {where}?", would, "nothing was taken out."):
             return 1
-    with output.working(f"clearing {feature}"):
+    with output.working(f"clearing {feature}", lambda _: f"interrupted: clear {feature} once more for what is left."):
         deleted = store.clear(feature)
     if json:
         output.write_json({"feature": feature, "deleted": deleted})

@@ -3,9 +3,9 @@
 from collections import Counter
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App
+from cyclopts import App, Group, Parameter
 
 from mlforge.cli import output, verdicts
 from mlforge.cli.reporting import reporter
@@ -23,6 +23,10 @@ EXAMPLES = """Examples:
   mlforge build --incremental --look-back 3d --online
   mlforge build --memory-limit 2GB
   mlforge build --online --report dagster"""
+WHAT, ONLINE, HOW, CALL = (
+    Parameter(group=Group.create_ordered(title))
+    for title in ("What to build", "What goes online", "How to compute", "Definitions and output")
+)
 
 
 def register(app: App) -> None:
@@ -32,22 +36,22 @@ def register(app: App) -> None:
 
 def build(
     *,
-    features: list[str] | None = None,
-    online: bool = False,
-    as_of: str | None = None,
-    start: str | None = None,
-    end: str | None = None,
-    incremental: bool = False,
-    look_back: str | None = None,
-    force: bool = False,
-    full: bool = False,
-    allow_breaking: bool = False,
-    dry_run: bool = False,
-    memory_limit: str | None = None,
-    engine: Literal["polars", "duckdb", "spark"] | None = None,
-    definitions: str | None = None,
-    json: bool = False,
-    report: str | None = None,
+    features: Annotated[list[str] | None, WHAT] = None,
+    start: Annotated[str | None, WHAT] = None,
+    end: Annotated[str | None, WHAT] = None,
+    incremental: Annotated[bool, WHAT] = False,
+    look_back: Annotated[str | None, WHAT] = None,
+    force: Annotated[bool, WHAT] = False,
+    online: Annotated[bool, ONLINE] = False,
+    as_of: Annotated[str | None, ONLINE] = None,
+    full: Annotated[bool, ONLINE] = False,
+    allow_breaking: Annotated[bool, ONLINE] = False,
+    dry_run: Annotated[bool, ONLINE] = False,
+    memory_limit: Annotated[str | None, HOW] = None,
+    engine: Annotated[Literal["polars", "duckdb", "spark"] | None, HOW] = None,
+    definitions: Annotated[str | None, CALL] = None,
+    json: Annotated[bool, CALL] = False,
+    report: Annotated[str | None, CALL] = None,
 ) -> int:
     """Compute features offline and, with --online, make the online store hold the values that hold now.
 

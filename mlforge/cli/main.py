@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-from mlforge.cli import audit, build, explain, features, inspect, online, output, validate, versions
+from mlforge.cli import audit, build, completion, explain, features, inspect, online, output, validate, versions
 from mlforge.cli.ending import signals
 from mlforge.errors import MlforgeError
 
@@ -28,7 +28,7 @@ app = App(
     default_parameter=Parameter(negative="", show_default=False),
     version=_version,
 )
-for group in (validate, build, features, inspect, explain, online, versions, audit):
+for group in (validate, build, features, inspect, explain, online, versions, audit, completion):
     group.register(app)
 
 

@@ -71,12 +71,13 @@ def names(features: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(name.strip() for part in features or [] for name in part.split(",")))
 
 
-def answered(question: str, would: str) -> str:
-    """What a person types when asked before something that cannot be taken back.
+def agreed(question: str, would: str, otherwise: str) -> bool:
+    """Whether a person says yes, when asked before something that cannot be taken back.
 
     Args:
         question: What is asked.
         would: What is said instead where nobody can be asked.
+        otherwise: What is said where the answer is another one.
 
     Raises:
         RequestError: The standard input is no terminal.
@@ -85,8 +86,11 @@ def answered(question: str, would: str) -> str:
         from mlforge.errors import RequestError
 
         raise RequestError(f"{would}: write --yes if that is meant.")
-    print(question, end=" ", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip()
+    print(question, "Type y:", end=" ", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+        return True
+    complain(otherwise)
+    return False
 
 
 def complain(text: str) -> None:

@@ -32,7 +32,8 @@ class Line(Watcher):
         self._what = what
         self._clock = clock
         self._spinner = Spinner("dots")
-        self._unit, self._done, self._total = "", 0, None
+        self._unit, self._done = "", 0
+        self._total: int | None = None
         self._part, self._of = 0, 1
         self._began = self._parts_began = self._counted = clock()
 

@@ -123,12 +123,11 @@ def rollback(
         newest = defs.versions(feature)[0].version
         earlier = defs.store.open_version(feature, version).version
     if not yes and earlier != newest:
-        question = f"Take {feature} back from {newest} to {earlier}? Type y:"
-        answer = output.answered(question, f"{feature} would go back from {newest} to {earlier}")
-        if answer.lower() not in ("y", "yes"):
-            output.complain("nothing was rolled back.")
+        question = f"Take {feature} back from {newest} to {earlier}?"
+        would = f"{feature} would go back from {newest} to {earlier}"
+        if not output.agreed(question, would, "nothing was rolled back."):
             return 1
-    with output.working(f"rolling {feature} back"):
+    with output.working(f"rolling {feature} back", lambda _: f"interrupted: {feature} is rolled back, or as it was."):
         report = defs.rollback(feature, version)
     if json:
         output.write_json(report)
@@ -174,11 +173,9 @@ def vacuum(
         reports = run(dry_run=dry_run or not yes)
     if not yes and not dry_run and (files := sum(each.files for each in reports)):
         what = f"{files:,} files of old versions, {sum(each.bytes for each in reports):,} bytes,"
-        answer = output.answered(f"Delete {what} for ever? Type y:", f"{what} would be deleted for ever")
-        if answer.lower() not in ("y", "yes"):
-            output.complain("nothing was deleted.")
+        if not output.agreed(f"Delete {what} for ever?", f"{what} would be deleted for ever", "nothing was deleted."):
             return 1
-        with output.working("vacuuming"):
+        with output.working("vacuuming", lambda _: "interrupted: a further vacuum deletes what is left."):
             reports = run()
     if json:
         output.write_json(reports)
