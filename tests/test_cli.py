@@ -505,7 +505,17 @@ def test_help_and_version_come_at_once_and_import_nothing_heavy() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=False)
     assert "mlforge build --online" in ended.stdout
-    heavy = {"polars", "deltalake", "redis", "orjson", "mlforge.core", "mlforge.loader", "dagster"}
+    heavy = {
+        "polars",
+        "deltalake",
+        "redis",
+        "orjson",
+        "mlforge.core",
+        "mlforge.loader",
+        "dagster",
+        "cyclopts.completion",
+    }
+    heavy |= {"asyncio", "mlforge.cli.progress", "importlib.metadata"}
     assert heavy.isdisjoint(ended.stdout.splitlines())
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
     assert process("--version").stdout == f"{project['version']}\n"
