@@ -76,6 +76,7 @@ bench-report: .venv/dev  ## Make docs/benchmarks.md anew from what was measured.
 screenshots: .venv/dev  ## Make the pictures of docs/ anew; needs Debian's chromium.
 	$(BIN)/pytest -q tests/test_dagster_dev.py
 	for name in graph online; do cp build/screenshots/$$name.png docs/images/dagster-$$name.png; done
+	$(BIN)/python docs/pictures.py docs/images
 
 clean:  ## Remove the environment and what tests and examples have made.
 	rm -rf .venv .venv-* dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

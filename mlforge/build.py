@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from mlforge import progress
 from mlforge.definition import definition_hash
 from mlforge.duration import microseconds
 from mlforge.engines.base import Computed, Engine
@@ -125,6 +126,7 @@ def build(feature: Feature, store: Store, means: Means, wanted: Wanted = ALL, *,
                 record = _record(feature, source, computed.rows, current, definition, before if known else None)
                 if not chosen.complete:
                     record = replace(record, kind="partial", look_back=in_microseconds(wanted.look_back))
+                progress.begin("publishing", "rows", computed.rows.height)
                 content = _content(feature, current, computed, chosen.events, record)
                 try:
                     outcome, made = _publish(store, feature.name, current, content)

@@ -7,36 +7,38 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import polars as pl
 
 from mlforge import clock
-from mlforge.build import BuildReport
-from mlforge.building import BuildRequest, builds
-from mlforge.describe import describe
-from mlforge.diff import Diff, diff
 from mlforge.engines import Engine, Engines
 from mlforge.errors import DefinitionError, RequestError
-from mlforge.explain import Explanation, explain
 from mlforge.features import EngineName, Feature
-from mlforge.freshness import Freshness, freshness
-from mlforge.inspection import Inspection, inspect
 from mlforge.instant import Moment, instant
 from mlforge.memory import as_bytes
 from mlforge.online.base import OnlineStore
 from mlforge.project import Project
 from mlforge.references import FeatureRef, FeatureSelection, FeatureSet, Schema
-from mlforge.retrieval import OnlineRequest, async_online_frame, online_frame
-from mlforge.rollback import RollbackReport, rollback
 from mlforge.store.base import Store
 from mlforge.store.history import Version, find
 from mlforge.store.local import LocalStore
 from mlforge.store.snapshot import Snapshot
-from mlforge.training import Table, as_labels, collected, training_frame
 from mlforge.vacuum import KEEP, VacuumReport, vacuum
-from mlforge.validate import ValidationReport, validate
-from mlforge.verify import VerifyReport, verify
+
+if TYPE_CHECKING:
+    from mlforge.build import BuildReport
+    from mlforge.building import BuildRequest
+    from mlforge.diff import Diff
+    from mlforge.explain import Explanation
+    from mlforge.freshness import Freshness
+    from mlforge.inspection import Inspection
+    from mlforge.retrieval import OnlineRequest
+    from mlforge.rollback import RollbackReport
+    from mlforge.validate import ValidationReport
+    from mlforge.verify import VerifyReport
+
+# What is done with Definitions is imported when it is done, since they are made wherever a model serves.
 
 
 class Definitions:
@@ -117,7 +119,7 @@ class Definitions:
         dry_run: bool = False,
         memory_limit: str | None = None,
         engine: Engine | EngineName | None = None,
-    ) -> list[BuildReport]:
+    ) -> "list[BuildReport]":
         """Builds features offline and, if asked to, makes the online store hold the values that hold now.
 
         Features are built one after the other, each after those that it reads; where one fails, those before it are
@@ -163,6 +165,8 @@ class Definitions:
             DataError: The data is not what a definition says.
             StoreError: A store cannot be reached, read or written.
         """
+        from mlforge.building import BuildRequest
+
         request = BuildRequest(
             online=online,
             as_of=as_of,
@@ -179,12 +183,14 @@ class Definitions:
         )
         return list(self.building(features, request))
 
-    def building(self, features: Sequence[str] | None, request: BuildRequest) -> Iterator[BuildReport]:
+    def building(self, features: Sequence[str] | None, request: "BuildRequest") -> "Iterator[BuildReport]":
         """`build`, a feature at a time: each is built when its report is asked for.
 
         Raises:
             RequestError: As for `build`, at once where the request cannot be right.
         """
+        from mlforge.building import builds
+
         chosen = self.in_order(features)
         online_store = self.require_online_store() if request.online else None
         if not chosen:
@@ -250,6 +256,8 @@ class Definitions:
             DataError: The labels cannot be read.
             StoreError: A table is damaged, or the files of its version were vacuumed.
         """
+        from mlforge.training import Table, as_labels, collected, training_frame
+
         tables = [
             Table(snapshot=self._snapshot(feature.name, ref), columns=ref.columns)
             for feature, ref in self._project.referenced(features)
@@ -282,6 +290,8 @@ class Definitions:
                 online store.
             StoreError: The online store cannot be reached, or holds something that is no value.
         """
+        from mlforge.retrieval import online_frame
+
         return online_frame(self.require_online_store(), self._requests(features, prefix=prefix), entities)
 
     async def aget_online_features(
@@ -292,10 +302,12 @@ class Definitions:
         prefix: bool = False,
     ) -> pl.DataFrame:
         """`get_online_features` without holding up the event loop while the online store is asked."""
+        from mlforge.retrieval import async_online_frame
+
         requests = self._requests(features, prefix=prefix)
         return await async_online_frame(self.require_online_store(), requests, entities)
 
-    def validate(self, features: Sequence[str] | None = None, *, shards: int | None = None) -> list[ValidationReport]:
+    def validate(self, features: Sequence[str] | None = None, *, shards: int | None = None) -> "list[ValidationReport]":
         """Runs the functions of features over their sources and the checks over what they return; asks no store.
 
         A feature that cannot be run, also where its function raises, is a report with a problem.
@@ -315,6 +327,8 @@ class Definitions:
         """
         if shards is not None and shards < 2:
             raise RequestError(f"shards={shards!r} splits nothing: write 2 or more.")
+        from mlforge.validate import validate
+
         return [validate(feature, self.engines, shards) for feature in self.in_order(features)]
 
     def verify(
@@ -323,7 +337,7 @@ class Definitions:
         *,
         as_of: Moment | None = None,
         sample: int | None = None,
-    ) -> list[VerifyReport]:
+    ) -> "list[VerifyReport]":
         """Computes again what should be online, and compares it with what the online store holds.
 
         Where a feature differs from what the store's status says, the next sync writes all of it.
@@ -341,6 +355,8 @@ class Definitions:
             RequestError: A name is unknown, a feature is not built, or there is no online store.
             StoreError: A store cannot be reached or read.
         """
+        from mlforge.verify import verify
+
         online_store = self.require_online_store()
         moment = None if as_of is None else instant(as_of)
         now = self.now()
@@ -349,7 +365,7 @@ class Definitions:
             for feature in self._project.chosen(features)
         ]
 
-    def status(self, features: Sequence[str] | None = None) -> list[Freshness]:
+    def status(self, features: Sequence[str] | None = None) -> "list[Freshness]":
         """What is online for features, how old it is, and how much there is of it.
 
         Args:
@@ -359,13 +375,15 @@ class Definitions:
             RequestError: A name is unknown, or there is no online store.
             StoreError: A store cannot be reached or read.
         """
+        from mlforge.freshness import freshness
+
         online_store = self.require_online_store()
         now = self.now()
         return [
             freshness(feature.name, self.store, online_store, now=now) for feature in self._project.chosen(features)
         ]
 
-    def explain(self, feature: str, entity_keys: Mapping[str, Any], at: Moment | None = None) -> Explanation:
+    def explain(self, feature: str, entity_keys: Mapping[str, Any], at: Moment | None = None) -> "Explanation":
         """Where the values of an entity come from: the events behind each, what is stored, and what is online.
 
         The feature's function is run again, and the values are computed once more from the entity's own rows, in
@@ -381,10 +399,12 @@ class Definitions:
             DataError: The source is missing or empty, or the data is not what the definition says.
             StoreError: The offline store cannot be read.
         """
+        from mlforge.explain import explain
+
         moment = self.now() if at is None else instant(at)
         return explain(self.feature(feature), entity_keys, self.store, self.online_store, self.engines, at=moment)
 
-    def inspect(self, feature: str, *, at: Moment | None = None, version: str | None = None) -> Inspection:
+    def inspect(self, feature: str, *, at: Moment | None = None, version: str | None = None) -> "Inspection":
         """What there is to know about a feature: its definition, its table, what is online, what its values are like.
 
         Args:
@@ -396,6 +416,8 @@ class Definitions:
             RequestError: There is no such feature or version, or `at` is no instant.
             StoreError: The offline store cannot be read.
         """
+        from mlforge.inspection import inspect
+
         now = self.now()
         moment = now if at is None else instant(at)
         return inspect(self.feature(feature), self.store, self.online_store, at=moment, now=now, version=version)
@@ -405,6 +427,8 @@ class Definitions:
 
         Nothing is read for it, and no credentials are in it.
         """
+        from mlforge.describe import describe
+
         return describe(self.name, self.features.values(), self.sets)
 
     def versions(self, feature: str) -> list[Version]:
@@ -416,7 +440,7 @@ class Definitions:
         """
         return self.store.versions(self.feature(feature).name)
 
-    def diff(self, feature: str, before: str, after: str) -> Diff:
+    def diff(self, feature: str, before: str, after: str) -> "Diff":
         """What changed from one version of a feature to another: columns, definition, rows and values.
 
         Args:
@@ -428,10 +452,12 @@ class Definitions:
             RequestError: There is no such feature or version.
             StoreError: The table is damaged, or a version's files were vacuumed.
         """
+        from mlforge.diff import diff
+
         name = self.feature(feature).name
         return diff(self.store.open_version(name, before), self.store.open_version(name, after))
 
-    def rollback(self, feature: str, version: str) -> RollbackReport:
+    def rollback(self, feature: str, version: str) -> "RollbackReport":
         """Makes a new version of the rows, columns and definition of an earlier one; online it goes at the next sync.
 
         The version that is left stays readable. Builds are skipped, and say `"rolled back"`, until the data or the
@@ -445,6 +471,8 @@ class Definitions:
             RequestError: There is no such feature or version.
             StoreError: The version's files were vacuumed or are damaged, or others committed at the same time.
         """
+        from mlforge.rollback import rollback
+
         return rollback(self.feature(feature).name, version, self.store)
 
     def vacuum(
@@ -534,7 +562,9 @@ class Definitions:
         """The instant that "now" means: the project's `as_of`, or else that of the clock."""
         return self.as_of or clock.now()
 
-    def _requests(self, features: FeatureSelection, *, prefix: bool) -> list[OnlineRequest]:
+    def _requests(self, features: FeatureSelection, *, prefix: bool) -> "list[OnlineRequest]":
+        from mlforge.retrieval import OnlineRequest
+
         return [
             OnlineRequest(
                 feature_name=feature.name,

@@ -8,6 +8,7 @@ from functools import partial
 
 import polars as pl
 
+from mlforge import progress
 from mlforge.months import month_of
 from mlforge.online.codec import encode_expr
 from mlforge.rows import row_hash
@@ -114,11 +115,11 @@ def _in_parts(
     if entities is not None and entities.height <= FEW * count:
         # All of one size, with nothing left over.
         number = math.ceil(each * entities.height / there)
-        yield from entities.iter_slices(math.ceil(entities.height / number))
+        yield from progress.parts([*entities.iter_slices(math.ceil(entities.height / number))])
         return
     # They are not held while all are compared.
     entities = None
-    for shard in shards(each * count, room(memory_limit)):
+    for shard in progress.parts(shards(each * count, room(memory_limit))):
         yield shard.holds(after.key_schema)
 
 

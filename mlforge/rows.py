@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import polars as pl
 
+from mlforge import progress
 from mlforge.files import File, Folder, file_name
 from mlforge.months import MONTH, by_month, month_key, month_text
 
@@ -115,6 +116,7 @@ def saved(folder: Folder, months: Mapping[str, pl.DataFrame]) -> list[File]:
             name = file_name(month)
             size = folder.write(rows.lazy(), name)
             found.append(File(name=name, month=month, size=size, rows=rows.height))
+            progress.advance("publishing", rows.height)
     except BaseException:
         for file in found:
             folder.delete(file.name)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import polars as pl
 
-from mlforge import precedence
+from mlforge import precedence, progress
 from mlforge.difference import Difference, differences
 from mlforge.errors import StoreError, UnavailableError
 from mlforge.online.base import DAMAGED, OnlineStore, Part, Published, Turn
@@ -116,6 +116,7 @@ def sync(request: SyncRequest, store: Store, online_store: OnlineStore) -> SyncR
 
 
 def _take_turn(turn: Turn, request: SyncRequest, store: Store, online_store: OnlineStore) -> SyncReport:
+    progress.begin("syncing", "entities")
     name, online = request.feature_name, turn.status
     snapshot = store.require(name)
     synced = online if online is not None and online.synced else None
@@ -221,6 +222,7 @@ def _publish(
 
 def _noted(changes: list[int], part: Part) -> Part:
     changes.append(part.change)
+    progress.begin("syncing", "entities", part.rows.height)
     return part
 
 

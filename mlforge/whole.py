@@ -7,6 +7,7 @@ from functools import partial
 
 import polars as pl
 
+from mlforge import progress
 from mlforge.errors import StoreError
 from mlforge.online.base import Part
 from mlforge.online.keys import key_text_expr
@@ -54,7 +55,7 @@ def _parts(snapshot: Snapshot, as_of: datetime, online: list[Held] | None, memor
         held = HASH_BYTES * size.entities if online is None else 0
         some = shards(size.entities * size.each, room(memory_limit, held=held))
     # A loop would hold each part while the next one is made.
-    return map(partial(_part, snapshot, as_of, online), some)
+    return map(partial(_part, snapshot, as_of, online), progress.parts(some))
 
 
 def _part(snapshot: Snapshot, as_of: datetime, online: list[Held] | None, shard: Shard) -> Part:

@@ -278,8 +278,3 @@ def test_days_that_are_none_are_not_understood(days: str, cli: Cli) -> None:
     said = cli(f"vacuum --keep-days={days}")
     assert (cli.code, said.count("\n")) == (2, 1)
     assert "keep-days" in said
-
-
-@pytest.mark.parametrize("command", ["versions", "diff", "rollback", "vacuum"])
-def test_every_command_shows_an_example_in_its_help(command: str, cli: Cli) -> None:
-    assert f"mlforge {command}" in cli(f"{command} --help").partition("Example")[2]

@@ -60,10 +60,7 @@ def status(
     elif not found:
         output.write("There are no features.")
     else:
-        numbers = {"entities", "bytes each"}
-        rows = [_row(each) for each in found]
-        columns = {name: "right" if name in numbers else "left" for name in rows[0]}
-        output.write_table(columns, [list(row.values()) for row in rows])
+        output.write_table([_row(each) for each in found], numbers={"entities", "bytes each"})
     return int(
         oldest is not None and any(each.age is None or each.age > oldest or each.state != "complete" for each in found)
     )
@@ -122,11 +119,11 @@ def clear(feature: str, /, *, yes: bool = False, definitions: str | None = None,
         online = store.status(feature)
     whose = f", put there from {online.location}" if online is not None and online.synced else ""
     if not yes:
-        question = f"Take all of {feature} out of {store!r}{whose}? Type its name:"
-        if output.answered(question, f"All of {feature} would be taken out of {store!r}{whose}") != feature:
-            output.complain("nothing was taken out.")
+        where = f"out of {store!r}{whose}"
+        would = f"All of {feature} would be taken {where}"
+        if not output.agreed(f"Take all of {feature} {where}?", would, "nothing was taken out."):
             return 1
-    with output.working(f"clearing {feature}"):
+    with output.working(f"clearing {feature}", lambda _: f"interrupted: clear {feature} once more for what is left."):
         deleted = store.clear(feature)
     if json:
         output.write_json({"feature": feature, "deleted": deleted})
@@ -156,22 +153,21 @@ def _row(found: "Freshness") -> dict[str, str]:
 
 
 def _verdicts(reports: "list[VerifyReport]") -> None:
-    columns = {"feature": "left", "version": "left", "as of": "left"}
     counts = ["checked", "missing", "expired", "extra", "different"]
     if not any(report.expired for report in reports):
         counts.remove("expired")
-    columns |= dict.fromkeys((*counts, "seconds"), "right")
     rows = [
-        [
-            report.feature,
-            report.version,
-            output.moment(report.as_of),
-            *(f"{getattr(report, count):,}" for count in counts),
-            f"{report.seconds:.1f}",
-        ]
+        {
+            "feature": report.feature,
+            "outcome": "agrees" if report.agrees else "differs",
+            "version": report.version,
+            "as of": output.moment(report.as_of),
+            **{count: f"{getattr(report, count):,}" for count in counts},
+            "seconds": f"{report.seconds:.1f}",
+        }
         for report in reports
     ]
-    output.write_table(columns, rows)
+    output.write_table(rows, numbers={*counts, "seconds"})
     for report in reports:
         for example in report.examples:
             keys = " ".join(f"{name}={value}" for name, value in example["entity"].items())

@@ -1,8 +1,10 @@
 """`mlforge build`: computes features, and syncs them online."""
 
-from typing import TYPE_CHECKING, Literal
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App
+from cyclopts import App, Group, Parameter
 
 from mlforge import clock
 from mlforge.cli import output, verdicts
@@ -21,6 +23,10 @@ EXAMPLES = """Examples:
   mlforge build --incremental --look-back 3d --online
   mlforge build --memory-limit 2GB
   mlforge build --online --report dagster"""
+WHAT, ONLINE, HOW, CALL = (
+    Parameter(group=Group.create_ordered(title))
+    for title in ("What to build", "What goes online", "How to compute", "Definitions and output")
+)
 
 
 def register(app: App) -> None:
@@ -30,22 +36,22 @@ def register(app: App) -> None:
 
 def build(
     *,
-    features: list[str] | None = None,
-    online: bool = False,
-    as_of: str | None = None,
-    start: str | None = None,
-    end: str | None = None,
-    incremental: bool = False,
-    look_back: str | None = None,
-    force: bool = False,
-    full: bool = False,
-    allow_breaking: bool = False,
-    dry_run: bool = False,
-    memory_limit: str | None = None,
-    engine: Literal["polars", "duckdb", "spark"] | None = None,
-    definitions: str | None = None,
-    json: bool = False,
-    report: str | None = None,
+    features: Annotated[list[str] | None, WHAT] = None,
+    start: Annotated[str | None, WHAT] = None,
+    end: Annotated[str | None, WHAT] = None,
+    incremental: Annotated[bool, WHAT] = False,
+    look_back: Annotated[str | None, WHAT] = None,
+    force: Annotated[bool, WHAT] = False,
+    online: Annotated[bool, ONLINE] = False,
+    as_of: Annotated[str | None, ONLINE] = None,
+    full: Annotated[bool, ONLINE] = False,
+    allow_breaking: Annotated[bool, ONLINE] = False,
+    dry_run: Annotated[bool, ONLINE] = False,
+    memory_limit: Annotated[str | None, HOW] = None,
+    engine: Annotated[Literal["polars", "duckdb", "spark"] | None, HOW] = None,
+    definitions: Annotated[str | None, CALL] = None,
+    json: Annotated[bool, CALL] = False,
+    report: Annotated[str | None, CALL] = None,
 ) -> int:
     """Compute features offline and, with --online, make the online store hold the values that hold now.
 
@@ -105,7 +111,8 @@ def build(
     failed: list[CheckFailedError] = []
     try:
         for number, name in enumerate(names, start=1):
-            with output.working(f"building {name} ({number} of {len(names)})"):
+            which = f"{name} ({number} of {len(names)})"
+            with output.working(f"building {which}", partial(_interrupted, which, dry_run=dry_run)):
                 try:
                     reports.append(next(building))
                 except MlforgeError as error:
@@ -120,6 +127,18 @@ def build(
         if tell is not None:
             tell([*reports, *failed])
     return int(any(report.online is not None and report.online.mode == "stale" for report in reports))
+
+
+def _interrupted(which: str, phase: str, *, dry_run: bool) -> str:
+    """What a build leaves that is interrupted in a phase."""
+    if dry_run:
+        return f"interrupted while looking at {which}; nothing was built or written."
+    left = "nothing of it was published"
+    if phase == "publishing":
+        left = "its new version is there as a whole, or not at all"
+    elif phase == "syncing":
+        left = "it is built offline, and what is online is as it was or marked as unfinished"
+    return f"interrupted while {phase or 'beginning'} {which}: {left}. The next build goes on from there."
 
 
 def _render(reports: "list[BuildReport]", *, json: bool) -> None:
@@ -139,8 +158,7 @@ def _table(reports: "list[BuildReport]") -> None:
     } | dict.fromkeys(("online", "written") if not moments else (), True)
     numbers = {"rows", "left out", "written", "removed", "kept", "seconds"}
     rows = [{name: cell for name, cell in _row(report).items() if not hidden.get(name)} for report in reports]
-    columns = {name: "right" if name in numbers else "left" for name in rows[0]}
-    output.write_table(columns, [list(row.values()) for row in rows])
+    output.write_table(rows, numbers=numbers)
     dry = any(report.online.dry_run for report in reports if report.online)
     if len(moments) == 1:
         output.write(f"What {'would be' if dry else 'is'} online holds as of {moments.pop()}.")
@@ -156,6 +174,21 @@ def _table(reports: "list[BuildReport]") -> None:
             _remarks(report.feature, report.online)
         for line in verdicts.failures(report.feature, report.checks):
             output.write(line)
+    if len(reports) > 1:
+        output.write(_sum(reports))
+
+
+def _sum(reports: "list[BuildReport]") -> str:
+    """What was done to all features together."""
+    outcomes = Counter(report.outcome for report in reports)
+    parts = [f"{count:,} {outcome}" for outcome, count in outcomes.items()]
+    synced = [report.online for report in reports if report.online]
+    if synced:
+        would = " would be" if synced[0].dry_run else ""
+        parts.append(f"{sum(online.written for online in synced):,} entities{would} written online")
+        if deleted := sum(online.deleted for online in synced):
+            parts.append(f"{deleted:,}{would} removed")
+    return f"{len(reports):,} features in {sum(report.seconds for report in reports):.1f} s: {', '.join(parts)}."
 
 
 def _remarks(feature: str, online: "SyncReport") -> None:

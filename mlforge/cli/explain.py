@@ -90,8 +90,7 @@ def _show(found: "Explanation", defs: "Definitions") -> None:
     for table in (_values(found), _windows(found), _rows(found, defs.feature(found.feature).timestamp)):
         if table:
             output.write("")
-            sides = {name: "right" if name in NUMBERS else "left" for name in table[0]}
-            output.write_table(sides, [list(row.values()) for row in table])
+            output.write_table(table, numbers=NUMBERS)
     output.write("")
     if found.stored.version is not None:
         output.write(f"Stored: {_stored(found)}.")

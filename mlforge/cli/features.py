@@ -65,8 +65,7 @@ def list_(
     elif what == "features":
         output.write("\n\n".join(map(block, found)))
     else:
-        rows = [_row(each) for each in found]
-        output.write_table(dict.fromkeys(rows[0], "left"), [list(row.values()) for row in rows])
+        output.write_table([_row(each) for each in found])
     return 0
 
 

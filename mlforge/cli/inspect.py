@@ -20,7 +20,7 @@ EXAMPLES = """Examples:
   mlforge inspect user_spend
   mlforge inspect user_spend --at 2018-01-01 --version 1.0.3
   mlforge inspect user_spend --json"""
-WORDS = ("column", "type", "most frequent", "histogram")
+WORDS = {"column", "type", "most frequent", "histogram"}
 EMPTY, BARS = "▁", "▂▃▄▅▆▇█"
 
 
@@ -123,9 +123,8 @@ def _profiles(built: "Built") -> None:
 
 def _table(rows: list[dict[str, str]]) -> None:
     if rows:
-        sides = {name: "left" if name in WORDS else "right" for name in rows[0]}
         output.write("")
-        output.write_table(sides, [list(row.values()) for row in rows])
+        output.write_table(rows, numbers=rows[0].keys() - WORDS)
 
 
 def _row(column: "ColumnProfile", *, texts: bool) -> dict[str, str]:

@@ -6,10 +6,11 @@ from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-from mlforge.cli import audit, build, explain, features, init, inspect, online, output, validate, versions
+from mlforge.cli import audit, build, completion, explain, features, init, inspect, online, output, validate, versions
+from mlforge.cli.ending import signals
 from mlforge.errors import MlforgeError
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE = 1, 2
 
 
 def _version() -> str:
@@ -27,12 +28,12 @@ app = App(
     default_parameter=Parameter(negative="", show_default=False),
     version=_version,
 )
-for group in (init, validate, build, features, inspect, explain, online, versions, audit):
+for group in (init, validate, build, features, inspect, explain, online, versions, audit, completion):
     group.register(app)
 
 
 def main(tokens: Sequence[str] | None = None) -> NoReturn:
-    """Runs a command and exits: 0 done, 1 failed or nothing there, 2 not understood, 130 interrupted.
+    """Runs a command and exits: 0 done, 1 failed or nothing there, 2 not understood, 130 interrupted, 143 terminated.
 
     A mistake that mlforge knows is one line on stderr. What the user's own code raises keeps its traceback.
 
@@ -47,14 +48,15 @@ def main(tokens: Sequence[str] | None = None) -> NoReturn:
         error.verbose = False
         output.complain(f"{error} See `{where} --help`.")
         sys.exit(USAGE)
-    try:
-        sys.exit(command(*bound.args, **bound.kwargs) or 0)
-    except MlforgeError as error:
-        output.complain(" ".join([str(error), *getattr(error, "__notes__", [])]))
-        sys.exit(FAILED)
-    except KeyboardInterrupt:
-        output.complain("interrupted.")
-        sys.exit(INTERRUPTED)
+    with signals() as ending:
+        try:
+            sys.exit(command(*bound.args, **bound.kwargs) or 0)
+        except MlforgeError as error:
+            output.complain(" ".join([str(error), *getattr(error, "__notes__", [])]))
+            sys.exit(FAILED)
+        except KeyboardInterrupt as interrupt:
+            output.complain(str(interrupt) or "interrupted.")
+            sys.exit(ending.exit_code)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,8 @@ def read(
     elif values is None:
         output.write(f"{feature} has nothing online for {shown(keys)}. {hint(feature, store, status)}")
     else:
-        output.write_table({feature: "left", shown(keys): "right"}, [[k, text(v)] for k, v in values.items()])
+        rows = [{feature: name, shown(keys): text(value)} for name, value in values.items()]
+        output.write_table(rows or [{feature: "", shown(keys): ""}], numbers={shown(keys)})
         output.write(hint(feature, store, status))
     return 1 if values is None else 0
 

@@ -1,14 +1,23 @@
-"""What commands print: results on stdout, as tables or JSON; progress on stderr."""
+"""What commands print: results on stdout, as tables or JSON; progress and what is no result on stderr."""
 
 import contextlib
 import os
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 # What a shell reports for a program that a closed pipe has ended.
 BROKEN_PIPE = 141
+# What is piped into a program or a file may be as wide as it is.
+WIDE = 10_000
+# On a terminal these columns have colours by their words: what is new or right, what is to be looked at, what is wrong.
+OUTCOMES = ("outcome", "state", "checks", "online", "readable", "")
+COLOURS = {
+    **dict.fromkeys(("built", "passed", "agrees", "complete"), "green"),
+    **dict.fromkeys(("outdated", "rolled back", "stale", "writing", "dirty", "expired"), "yellow"),
+    **dict.fromkeys(("failed", "cannot be run", "differs"), "red"),
+}
 
 
 def write(text: str) -> None:
@@ -30,12 +39,12 @@ def write_json(value: Any) -> None:
     write(orjson.dumps(value, default=str, option=options).decode())
 
 
-def write_table(columns: Mapping[str, str], rows: Sequence[Sequence[str]]) -> None:
+def write_table(rows: Sequence[Mapping[str, str]], *, numbers: Collection[str] = ()) -> None:
     """Prints a table, in full width where it does not go to a terminal.
 
     Args:
-        columns: The headings, and for each `left` or `right`.
-        rows: The cells.
+        rows: The cells by heading; at least one row, and all with the same headings.
+        numbers: The headings of columns that are flush right.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -43,12 +52,11 @@ def write_table(columns: Mapping[str, str], rows: Sequence[Sequence[str]]) -> No
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for heading, side in columns.items():
-        table.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
+    for heading in rows[0]:
+        table.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
-    # What is piped into a program or a file may be as wide as it is.
-    console = Console(width=None if sys.stdout.isatty() else 10_000)
+        table.add_row(*(Text(cell, style=_colour(heading, cell)) for heading, cell in row.items()))
+    console = Console(width=None if sys.stdout.isatty() else WIDE)
     with console.capture() as capture:
         console.print(table)
     write("\n".join(line.rstrip() for line in capture.get().splitlines()))
@@ -63,12 +71,13 @@ def names(features: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(name.strip() for part in features or [] for name in part.split(",")))
 
 
-def answered(question: str, would: str) -> str:
-    """What a person types when asked before something that cannot be taken back.
+def agreed(question: str, would: str, otherwise: str) -> bool:
+    """Whether a person says yes, when asked before something that cannot be taken back.
 
     Args:
         question: What is asked.
         would: What is said instead where nobody can be asked.
+        otherwise: What is said where the answer is another one.
 
     Raises:
         RequestError: The standard input is no terminal.
@@ -77,13 +86,20 @@ def answered(question: str, would: str) -> str:
         from mlforge.errors import RequestError
 
         raise RequestError(f"{would}: write --yes if that is meant.")
-    print(question, end=" ", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip()
+    print(question, "Type y:", end=" ", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+        return True
+    complain(otherwise)
+    return False
 
 
 def complain(text: str) -> None:
     """Says on stderr, in one line, what is no result."""
-    print(f"mlforge: {' '.join(text.split())}", file=sys.stderr)
+    from rich.console import Console
+    from rich.text import Text
+
+    line = Text.assemble(("mlforge:", "bold red"), " ", " ".join(text.split()))
+    Console(stderr=True).print(line, soft_wrap=True)
 
 
 def moment(value: datetime) -> str:
@@ -96,14 +112,33 @@ def moment(value: datetime) -> str:
 
 
 @contextlib.contextmanager
-def working(what: str) -> Generator[None]:
-    """While it lasts: a spinner where stderr is a terminal, and what the user's own code prints goes to stderr."""
+def working(what: str, interrupted: Callable[[str], str] | None = None) -> Generator[None]:
+    """While it lasts: how far it is, where stderr is a terminal, and what the user's own code prints goes to stderr.
+
+    Args:
+        what: What is done.
+        interrupted: What is to be said where it is interrupted, by the phase in which it is; by default only that.
+    """
+    from mlforge.progress import Watcher, watched
+
+    watcher = Watcher()
     with contextlib.ExitStack() as stack:
         if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.markup import escape
+            from mlforge.cli.progress import Line
 
-            status = Console(stderr=True).status(escape(what))
-            stack.enter_context(status)
+            watcher = line = Line(what)
+            stack.enter_context(line.live())
+        stack.enter_context(watched(watcher))
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        yield
+        try:
+            yield
+        except KeyboardInterrupt:
+            if interrupted is None:
+                raise
+            raise KeyboardInterrupt(interrupted(watcher.phase)) from None
+
+
+def _colour(heading: str, cell: str) -> str:
+    if heading not in OUTCOMES:
+        return ""
+    return "yellow" if cell.endswith(" failed") else COLOURS.get(cell, "")

@@ -75,8 +75,7 @@ def _table(reports: "list[ValidationReport]") -> None:
     numbers = {"rows", "left out", "seconds"}
     hidden = {"left out"} if not any(report.left_out for report in reports) else set()
     rows = [{name: cell for name, cell in _row(report).items() if name not in hidden} for report in reports]
-    columns = {name: "right" if name in numbers else "left" for name in rows[0]}
-    output.write_table(columns, [list(row.values()) for row in rows])
+    output.write_table(rows, numbers=numbers)
     for report in reports:
         if report.problem:
             output.write(f"{report.feature}: cannot be run: {report.problem}")

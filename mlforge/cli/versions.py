@@ -59,22 +59,19 @@ def versions(feature: str, /, *, definitions: str | None = None, json: bool = Fa
     if json:
         output.write_json(found)
     else:
-        headings = {"version": "left", "committed": "left", "made by": "left", "rows": "right", "definition": "left"}
+        vacuumed = any(each.readable is False for each in found)
         rows = [
-            [
-                each.version,
-                output.moment(each.committed_at.replace(microsecond=0)),
-                each.kind if each.restored is None else f"{each.kind} to {each.restored}",
-                f"{each.rows:,}",
-                each.definition_hash[:8],
-            ]
+            {
+                "version": each.version,
+                "committed": output.moment(each.committed_at.replace(microsecond=0)),
+                "made by": each.kind if each.restored is None else f"{each.kind} to {each.restored}",
+                "rows": f"{each.rows:,}",
+                "definition": each.definition_hash[:8],
+                **({"readable": "yes" if each.readable else "no"} if vacuumed else {}),
+            }
             for each in found
         ]
-        if any(each.readable is False for each in found):
-            headings["readable"] = "left"
-            for row, each in zip(rows, found, strict=True):
-                row.append("yes" if each.readable else "no")
-        output.write_table(headings, rows)
+        output.write_table(rows, numbers={"rows"})
     return 0
 
 
@@ -126,12 +123,11 @@ def rollback(
         newest = defs.versions(feature)[0].version
         earlier = defs.store.open_version(feature, version).version
     if not yes and earlier != newest:
-        question = f"Take {feature} back from {newest} to {earlier}? Type y:"
-        answer = output.answered(question, f"{feature} would go back from {newest} to {earlier}")
-        if answer.lower() not in ("y", "yes"):
-            output.complain("nothing was rolled back.")
+        question = f"Take {feature} back from {newest} to {earlier}?"
+        would = f"{feature} would go back from {newest} to {earlier}"
+        if not output.agreed(question, would, "nothing was rolled back."):
             return 1
-    with output.working(f"rolling {feature} back"):
+    with output.working(f"rolling {feature} back", lambda _: f"interrupted: {feature} is rolled back, or as it was."):
         report = defs.rollback(feature, version)
     if json:
         output.write_json(report)
@@ -177,23 +173,18 @@ def vacuum(
         reports = run(dry_run=dry_run or not yes)
     if not yes and not dry_run and (files := sum(each.files for each in reports)):
         what = f"{files:,} files of old versions, {sum(each.bytes for each in reports):,} bytes,"
-        answer = output.answered(f"Delete {what} for ever? Type y:", f"{what} would be deleted for ever")
-        if answer.lower() not in ("y", "yes"):
-            output.complain("nothing was deleted.")
+        if not output.agreed(f"Delete {what} for ever?", f"{what} would be deleted for ever", "nothing was deleted."):
             return 1
-        with output.working("vacuuming"):
+        with output.working("vacuuming", lambda _: "interrupted: a further vacuum deletes what is left."):
             reports = run()
     if json:
         output.write_json(reports)
     elif not reports:
         output.write("There are no features that are built.")
     else:
-        headings = {"feature": "left", "versions": "right", "kept": "right", "files": "right", "bytes": "right"}
-        rows = [
-            [each.feature, f"{each.versions:,}", f"{each.kept:,}", f"{each.files:,}", f"{each.bytes:,}"]
-            for each in reports
-        ]
-        output.write_table(headings, rows)
+        counts = ("versions", "kept", "files", "bytes")
+        rows = [{"feature": each.feature} | {name: f"{getattr(each, name):,}" for name in counts} for each in reports]
+        output.write_table(rows, numbers=counts)
         if dry_run:
             output.write("Nothing was deleted: this is what a vacuum would delete.")
             for each in reports:

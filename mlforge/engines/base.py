@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from mlforge import verdicts
+from mlforge import progress, verdicts
 from mlforge.engines import shape
 from mlforge.engines.history import history, settled
 from mlforge.engines.spilled import Spilled
@@ -98,10 +98,11 @@ class Engine(ABC):
 
     def examine(self, feature: Feature, source: Source, part: Span | None = None, *, checked: bool = True) -> Loaded:
         """As `load`, of a source that may well be empty."""
+        progress.begin("reading", "rows")
         frame = self.run(feature, source, None if part is None else needed(feature, part))
         if isinstance(frame, pl.LazyFrame):
             with reading(feature, source):
-                frame = frame.collect(engine="streaming")
+                frame = progress.counted(frame).collect(engine="streaming")
         shape.require_columns(feature, frame.schema)
         asked = frame if part is None else shape.within(frame, feature, part)
         results = verdicts.run(feature.checks, asked, feature=feature.name) if checked else []
@@ -127,13 +128,15 @@ class Engine(ABC):
             CheckFailedError: A check of severity error failed.
         """
         if memory_limit is not None:
+            progress.begin("reading", "rows")
             room = Room(folder=workplace.scratch, memory_limit=memory_limit)
             frame = self.run(feature, source, None if part is None else needed(feature, part), room)
             with reading(feature, source):
-                spilled = Spilled(feature, frame.lazy(), workplace.scratch)
+                spilled = Spilled(feature, progress.counted(frame.lazy()), workplace.scratch)
             return _in_shards(spilled, feature, source, part, workplace.local, memory_limit)
         loaded = self.load(feature, source, part)
         verdicts.require(loaded.checks, feature=feature.name)
+        progress.begin("computing", "rows", len(loaded.events))
         rows = history(feature, loaded.events, part)
         return Computed(rows=RowsInMemory(rows, feature.timestamp), left_out=loaded.left_out, checks=loaded.checks)
 
@@ -143,6 +146,7 @@ def _in_shards(
 ) -> Computed:
     checks = spilled.audit(part)
     verdicts.require(checks, feature=feature.name)
+    progress.begin("computing", "rows", spilled.height)
     count = 0
     schema: Mapping[str, pl.DataType] = {}
     for frame in spilled.frames(memory_limit):
@@ -150,6 +154,7 @@ def _in_shards(
         rows = history(feature, events, part)
         stage.write(rows)
         count, schema = count + len(events), rows.schema
+        progress.advance("computing", len(frame))
     if part is None:
         shape.require_events(feature, source, spilled.height, count)
     return Computed(rows=RowsInFiles(stage, schema), left_out=spilled.height - count, checks=checks)

@@ -3,9 +3,7 @@
 from typing import get_args
 
 from mlforge.engines.base import Engine
-from mlforge.engines.duckdb import DuckDBEngine
 from mlforge.engines.polars import PolarsEngine
-from mlforge.engines.spark import SparkEngine
 from mlforge.errors import DefinitionError
 from mlforge.features import EngineName, Feature
 
@@ -40,8 +38,12 @@ def made(name: str) -> Engine:
         case "polars":
             return PolarsEngine()
         case "duckdb":
+            from mlforge.engines.duckdb import DuckDBEngine
+
             return DuckDBEngine()
         case "spark":
+            from mlforge.engines.spark import SparkEngine
+
             return SparkEngine()
         case _:
             names = ", ".join(map(repr, get_args(EngineName)))

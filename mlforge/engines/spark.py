@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mlforge import verdicts
+from mlforge import progress, verdicts
 from mlforge.engines import shape
 from mlforge.engines.base import Computed, reading, scanned
 from mlforge.engines.polars import PolarsEngine
@@ -97,6 +97,7 @@ class SparkEngine(PolarsEngine):
         self, feature: Feature, source: Source, part: Span | None, workplace: Workplace, memory_limit: int | None = None
     ) -> Computed:
         """As every engine; what a task may take is a matter of Spark's own settings."""
+        progress.begin("computing")
         session = self.session
         with _spark_errors(feature, source):
             rows, schema = _spark_rows(session, feature, source, workplace)

@@ -1,6 +1,5 @@
 """What an online store can do: four methods to write, and what mlforge builds on them."""
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from mlforge import progress
 from mlforge.errors import RequestError
 from mlforge.online.status import Status
 
@@ -109,6 +109,7 @@ class Turn:
         present = rows.select(*keys, *status.schema).drop_nulls(keys)
         for part in present.iter_slices(SLICE_ROWS):
             self._store.write_batch(self._feature_name, part.to_dicts(), keys)
+            progress.advance("syncing", part.height)
         return Published(written=present.height, deleted=0)
 
     def publish_parts(self, parts: Iterable[Part], status: Status) -> Published:
@@ -258,20 +259,28 @@ class OnlineStore(ABC):
 
     async def aread(self, feature_name: str, entity_keys: dict[str, str]) -> dict[str, Any] | None:
         """`read` without holding up the event loop."""
+        import asyncio
+
         return await asyncio.to_thread(self.read, feature_name, entity_keys)
 
     async def aread_batch(self, feature_name: str, entity_keys: list[dict[str, str]]) -> list[dict[str, Any] | None]:
         """`read_batch` without holding up the event loop."""
+        import asyncio
+
         return await asyncio.to_thread(self.read_batch, feature_name, entity_keys)
 
     async def aread_features(
         self, requests: Mapping[str, Sequence[Mapping[str, Any]]]
     ) -> dict[str, list[dict[str, Any] | None]]:
         """`read_features` without holding up the event loop."""
+        import asyncio
+
         return await asyncio.to_thread(self.read_features, requests)
 
     async def alookup(self, requests: Mapping[str, pl.DataFrame], *, primary: bool = False) -> dict[str, Found]:
         """`lookup` without holding up the event loop."""
+        import asyncio
+
         return await asyncio.to_thread(self.lookup, requests, primary=primary)
 
     async def aclose(self) -> None:  # noqa: B027 -- a default, not a gap

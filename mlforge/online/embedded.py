@@ -1,6 +1,5 @@
 """The online store that needs no server of its own: a folder, and a `valkey-server` for as long as it is used."""
 
-import asyncio
 import datetime as dt
 import os
 import socket
@@ -146,6 +145,8 @@ def _async_connection_class() -> "type[AsyncUnixConnection]":
             self._server = server
 
         async def _connect(self) -> None:
+            import asyncio
+
             await asyncio.to_thread(self._server.enter)
             with self._server.address() as self.path:
                 await super()._connect()  # type: ignore[no-untyped-call]

@@ -1,6 +1,5 @@
 """The online store in Redis: one JSON value an entity, and a status hash a feature."""
 
-import asyncio
 import datetime as dt
 import os
 import weakref
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 import polars as pl
 
 from mlforge.errors import DefinitionError, RequestError
-from mlforge.online.aio import AsyncReaders
 from mlforge.online.base import Found, OnlineStore, Turn
 from mlforge.online.catalog import Catalog
 from mlforge.online.client import (
@@ -315,6 +313,8 @@ class RedisStore(OnlineStore):
 
     async def aclose(self) -> None:
         """`close` for a store that was read from in this event loop."""
+        import asyncio
+
         if self._aio is not None:
             await self._aio.aclose()
         await asyncio.to_thread(self.close)
@@ -346,6 +346,8 @@ class RedisStore(OnlineStore):
         return partial(make_async_client, self._config)
 
     def _open_readers(self) -> None:
+        from mlforge.online.aio import AsyncReaders
+
         most, client = self._config["max_connections"], self._redis
         if not self._owned:
             most = most or client.connection_pool.max_connections

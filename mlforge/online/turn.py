@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from mlforge import progress
 from mlforge.errors import RequestError, StoreError, UnavailableError
 from mlforge.online.base import DAMAGED, NOTHING_KNOWN, SLICE_ROWS, Part, Published, Turn
 from mlforge.online.codec import CODEC_VERSION, encode_expr
@@ -155,10 +156,12 @@ class RedisTurn(Turn):
             gone = gone.join(part.rows.select(key), on="key", how="anti")
         sent = 0
         with lock.talking():
-            for some in _ahead(lambda rows: self._settings(rows.select(key, value)), part.rows):
+            built = _ahead(lambda rows: self._settings(rows.select(key, value)), part.rows)
+            for some, rows in zip(built, part.rows.iter_slices(SLICE_ROWS), strict=True):
                 for chunk in some:
                     self._send(lock, chunk)
                     sent += len(chunk.data)
+                progress.advance("syncing", rows.height)
             deleted = self._delete(lock, [gone["key"]])
         return _both(Published(written=part.rows.height, deleted=0, bytes=sent), deleted)
 

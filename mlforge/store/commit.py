@@ -8,6 +8,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake import Schema as DeltaSchema
 from deltalake.transaction import create_table_with_add_actions
 
+from mlforge import progress
 from mlforge.files import Folder
 from mlforge.months import MONTH, by_month
 from mlforge.rows import Rows
@@ -121,6 +122,7 @@ def _stream(rows: Rows, months: Collection[str] | None = None) -> RecordBatchRea
                 if months is None or month in months:
                     named = part.with_columns(pl.lit(month).alias(MONTH)).select(empty.columns)
                     yield from Table.from_arrow(named).to_batches()
+                    progress.advance("publishing", part.height)
 
     return RecordBatchReader.from_batches(Table.from_arrow(empty).schema, batches())
 

@@ -1,0 +1,69 @@
+"""What ends a command early: Ctrl-C, and SIGTERM in the same way, so that whatever was begun is taken back."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType
+
+# What a shell reports for a program that a signal has ended.
+BY_SIGNAL = 128
+
+
+class Ending:
+    """Which signal has ended a command.
+
+    Attributes:
+        signal: The first one that came; SIGINT before any has.
+    """
+
+    def __init__(self) -> None:
+        self.signal = signal.SIGINT
+
+    @property
+    def exit_code(self) -> int:
+        """That of the process."""
+        return BY_SIGNAL + self.signal
+
+
+@contextmanager
+def signals() -> Generator[Ending]:
+    """While it lasts, SIGINT and SIGTERM raise KeyboardInterrupt, once: what is taken back on the way is not disturbed.
+
+    Polars looks for SIGINT only, while it computes; so that one follows a SIGTERM.
+    """
+    ending = Ending()
+    if threading.current_thread() is not threading.main_thread():
+        yield ending
+        return
+    arrived, arriving = socket.socketpair()
+    arriving.setblocking(False)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGTERM:
+            ending.signal = signal.SIGTERM
+        # Polars raises one of its own before Python comes to this.
+        if not isinstance(sys.exception(), KeyboardInterrupt | SystemExit):
+            raise KeyboardInterrupt
+
+    def forward() -> None:
+        with arrived:
+            while received := arrived.recv(1):
+                if received[0] == signal.SIGTERM:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    told = signal.set_wakeup_fd(arriving.fileno(), warn_on_full_buffer=False)
+    thread = threading.Thread(target=forward, name="mlforge-signals", daemon=True)
+    thread.start()
+    try:
+        yield ending
+    finally:
+        signal.set_wakeup_fd(told)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        arriving.close()
+        thread.join()
