@@ -96,7 +96,8 @@ def _shell(example: Example) -> None:
     for line in str(example.parsed).splitlines():
         command, *arguments = shlex.split(line, comments=True) or [""]
         if command == "make":
-            subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            targets = {argument for argument in arguments if "=" not in argument}
+            assert targets <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)), line
         elif command == "pip":
             for extras in re.findall(r"(?:mlforge|\.)\[([\w,]+)\]", line):
                 assert set(extras.split(",")) <= project["optional-dependencies"].keys(), line

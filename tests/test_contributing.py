@@ -7,7 +7,7 @@ from mlforge.engines import Engine
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
-LAYOUT = TEXT.partition("## Where things are\n\n```\n")[2].partition("```")[0].splitlines()
+LAYOUT = TEXT.partition("## Where things are\n\n```text\n")[2].partition("```")[0].splitlines()
 PATH = re.compile(r"[\w.-]+/[\w./-]*|[\w-]+\.(?:py|md|toml|txt|yaml)")
 
 
