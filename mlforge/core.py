@@ -19,7 +19,7 @@ from mlforge.instant import Moment, instant
 from mlforge.memory import as_bytes
 from mlforge.online.base import OnlineStore
 from mlforge.project import Project
-from mlforge.references import FeatureRef, FeatureSelection, FeatureSet, Schema
+from mlforge.references import FeatureRef, FeatureSelection, FeatureSet, Schema, selected
 from mlforge.store.base import Store
 from mlforge.store.history import Version, find
 from mlforge.store.local import LocalStore
@@ -439,6 +439,27 @@ class Definitions:
             StoreError: Its table is damaged or cannot be read.
         """
         return self.store.versions(self.feature(feature).name)
+
+    def pin(self, features: FeatureSelection, name: str | None = None) -> FeatureSet:
+        """The same features, each at the version that is the newest now: what a model that is trained on them remembers.
+
+        It names features and holds none, so it can be pickled beside a model. A version that is named stays.
+
+        Args:
+            features: As for `get_training_data`.
+            name: What the set is called; by default as the set that is given, or else as the project.
+
+        Raises:
+            RequestError: A feature is unknown or not built, or a version or a column does not exist.
+            StoreError: A table is damaged or cannot be read.
+        """
+        refs = []
+        for feature, ref in self._project.referenced(features):
+            snapshot = self._snapshot(feature.name, ref)
+            selected(feature.name, snapshot.value_schema, ref.columns)
+            refs.append(replace(ref, version=snapshot.version))
+        of_set = features.name if isinstance(features, FeatureSet) else self.name
+        return FeatureSet(of_set if name is None else name, refs)
 
     def diff(self, feature: str, before: str, after: str) -> "Diff":
         """What changed from one version of a feature to another: columns, definition, rows and values.

@@ -66,6 +66,15 @@ class FeatureSet:
         object.__setattr__(self, "features", tuple(self.features))
         references(self)
 
+    @property
+    def refs(self) -> list[FeatureRef]:
+        """What it names as references, each feature once."""
+        return references(self)
+
+    def __reduce__(self) -> tuple[type["FeatureSet"], tuple[str, list[FeatureRef], str]]:
+        # Features stay where they are defined: a set that is kept with a model names them.
+        return FeatureSet, (self.name, self.refs, self.description)
+
 
 FeatureSelection = Sequence[str | FeatureRef | Feature | FeatureSet] | Mapping[str, Sequence[str] | None] | FeatureSet
 

@@ -1,6 +1,7 @@
 """Training sets: for every label the values that held at its time."""
 
 import itertools
+import pickle
 import random
 import re
 import tempfile
@@ -314,6 +315,31 @@ def test_a_version_can_be_pinned(make: Make) -> None:
         assert frame["amount__sum__7d"].to_list() == [value]
     with pytest.raises(RequestError, match=r"1\.0\.7"):
         definitions.get_training_data([mlf.FeatureRef("spend", version="1.0.7")], asked, "label_time")
+
+
+def test_a_set_pinned_at_the_newest_versions_is_what_a_model_keeps(make: Make) -> None:
+    source = Frame(EVENTS)
+    spend = mlf.feature(keys=["user_id"], source=source, name="spend", **SPEND)(same)
+    other = feature("other", pl.DataFrame({"user_id": ["a"], "q": [1], "r": [2]}))
+    definitions = make(spend, other)
+    model = pickle.loads(pickle.dumps(definitions.pin(mlf.FeatureSet("m", [spend, "other:q"], description="A model."))))
+    source.frame = EVENTS.with_columns(pl.col("amount") * 10)
+    definitions.build()
+    assert model.name == "m"
+    assert model.refs == [mlf.FeatureRef("spend", None, "1.0.0"), mlf.FeatureRef("other", ["q"], "1.0.0")]
+    asked = labels(["a"], [START + 3 * DAY])
+    assert definitions.get_training_data(model, asked, "label_time")["amount__sum__7d"].to_list() == [3.0]
+    assert definitions.pin(model) == mlf.FeatureSet("m", model.refs)
+    assert definitions.pin(["spend"], name="next").refs == [mlf.FeatureRef("spend", None, "1.0.1")]
+    for wrong, what in (("spend:nothing", "has no column 'nothing'"), ("nobody", "no feature 'nobody'")):
+        with pytest.raises(RequestError, match=what):
+            definitions.pin([wrong])
+
+
+def test_a_set_of_features_can_be_pickled(make: Make) -> None:
+    spend = feature("spend", EVENTS, **SPEND)
+    kept = pickle.loads(pickle.dumps(mlf.FeatureSet("m", [spend], description="A model.")))
+    assert (kept.name, kept.features, kept.description) == ("m", (mlf.FeatureRef("spend"),), "A model.")
 
 
 def test_labels_may_be_lazy_or_a_file_and_the_result_lazy(make: Make, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class Model:
     @property
     def versions(self) -> dict[str, str | None]:
         """The versions that it was trained on, by feature."""
-        return {ref.name: ref.version for ref in self.features.features if isinstance(ref, mlf.FeatureRef)}
+        return {ref.name: ref.version for ref in self.features.refs}
 
     @classmethod
     def fit(cls, features: mlf.FeatureSet, rows: pl.DataFrame) -> Self:

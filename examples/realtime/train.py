@@ -15,13 +15,6 @@ import mlforge as mlf
 JUDGED_FROM = datetime(2017, 10, 2, tzinfo=UTC)
 
 
-def at_newest_versions(selection: mlf.FeatureSet) -> mlf.FeatureSet:
-    """The same features, each at the version that is the newest now: what a model has to remember."""
-    names = [feature.name for feature in selection.features if isinstance(feature, mlf.Feature)]
-    refs = [mlf.FeatureRef(name, version=defs.versions(name)[0].version) for name in names]
-    return mlf.FeatureSet(selection.name, features=refs)
-
-
 def split(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """What is learned from, and what the result is judged by."""
     time = pl.col("label_time")
@@ -40,7 +33,7 @@ def auc_of_counting(rows: pl.DataFrame) -> float:
 
 def train() -> tuple[Model, pl.DataFrame]:
     """A model of the first part of the labels, and the rows of the other part to judge it by."""
-    features = at_newest_versions(stays_away)
+    features = defs.pin(stays_away)
     learned, judged = split(defs.get_training_data(features, labels(), timestamp="label_time"))
     return Model.fit(features, learned), judged
 

@@ -283,6 +283,9 @@ class OnlineStore(ABC):
 
         return await asyncio.to_thread(self.lookup, requests, primary=primary)
 
+    def close(self) -> None:  # noqa: B027 -- a default, not a gap
+        """Close what this process has opened; a store that opens nothing has nothing to do."""
+
     async def aclose(self) -> None:  # noqa: B027 -- a default, not a gap
         """Close what reads in this event loop have opened; a store that opens nothing has nothing to do."""
 
