@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SMOKE := $(addprefix tests/test_,windows.py codec.py keys.py cli.py store.py definition.py online.py public_api.py)
 # Each keeps what it found as it goes, so one that fails takes nothing else away.
-BENCH := online offline windows memory_sync memory_build orchestration
+BENCH := startup online offline windows memory_sync memory_build orchestration
 
 .PHONY: help demo realtime dagster test test-all test-lowest test-newest test-pythons check format docs
 .PHONY: bench bench-large bench-quick bench-report screenshots clean
