@@ -1,5 +1,8 @@
 """Ctrl-C and SIGTERM in the middle of real builds and syncs: what is left, what is said, and what the next one does."""
 
+import contextlib
+import fcntl
+import os
 import signal
 import subprocess
 import time
@@ -38,6 +41,19 @@ def spend(df):
     return df
 
 defs = mlf.Definitions("shop", store=LocalStore("store"), online_store={online}, as_of="2027-01-01")
+"""
+# A query that takes minutes.
+DUCKDB = """
+from pathlib import Path
+import mlforge as mlf
+from mlforge.store import LocalStore
+
+@mlf.feature(keys=["user"], source="events.parquet", timestamp="ts", engine="duckdb")
+def pairs(e):
+    Path("going").touch()
+    return "SELECT a.user, a.ts, sum(b.amount) AS s FROM e a JOIN e b ON a.user % 50 = b.user % 50 GROUP BY ALL"
+
+defs = mlf.Definitions("shop", store=LocalStore("store"))
 """
 EVENTS, USERS = 900_000, 100_000
 BOTH = [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
@@ -147,3 +163,40 @@ def test_what_is_left_depends_on_the_phase(phase: str, words: str) -> None:
 def test_a_dry_run_leaves_everything_as_it_was() -> None:
     said = _interrupted("spend (1 of 2)", "syncing", dry_run=True)
     assert said == "interrupted while looking at spend (1 of 2); nothing was built or written."
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_waits_for_another_build_of_the_feature_need_not(number: signal.Signals, code: int, cli: Cli) -> None:
+    cli("build --features account")
+    with Path("store/.account.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = interrupted("build --features account --force", lambda: holds_open("store/.account.lock"), number)
+    assert ended == (
+        code,
+        "",
+        f"mlforge: interrupted while beginning account (1 of 1): nothing of it was published. {GOES_ON}\n",
+    )
+
+
+def holds_open(path: str) -> bool:
+    """Whether another process has a file open."""
+    inode = Path(path).stat().st_ino
+    others = (link for link in Path("/proc").glob("[0-9]*/fd/*") if f"/{os.getpid()}/" not in str(link))
+    for link in others:
+        with contextlib.suppress(OSError):
+            if link.stat().st_ino == inode and str(link.readlink()).endswith(path):
+                return True
+    return False
+
+
+@pytest.mark.parametrize("limit", ["", "--memory-limit 1GB"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_query_of_duckdb_ends_too(number: signal.Signals, code: int, limit: str) -> None:
+    Path("definitions.py").write_text(DUCKDB)
+    Path("going").unlink(missing_ok=True)
+    began = time.monotonic()
+    ended = interrupted(f"build {limit}", lambda: Path("going").exists() and time.sleep(1) is None, number)
+    assert (ended[0], ended[1]) == (code, "")
+    assert ended[2].startswith("mlforge: interrupted while reading pairs (1 of 1): nothing of it was published.")
+    assert time.monotonic() - began < 60
+    assert files(".*scratch*") == []

@@ -1,6 +1,5 @@
 """What ends a command early: Ctrl-C, and SIGTERM in the same way, so that whatever was begun is taken back."""
 
-import os
 import signal
 import socket
 import sys
@@ -33,10 +32,11 @@ class Ending:
 def signals() -> Generator[Ending]:
     """While it lasts, SIGINT and SIGTERM raise KeyboardInterrupt, once: what is taken back on the way is not disturbed.
 
-    Polars looks for SIGINT only, while it computes; so that one follows a SIGTERM.
+    Polars looks for SIGINT only, while it computes, and has whatever waits for a lock wait on; so a SIGINT of our own
+    follows the first signal, one that ends a wait.
     """
-    ending = Ending()
-    if threading.current_thread() is not threading.main_thread():
+    ending, main = Ending(), threading.main_thread().ident
+    if main != threading.get_ident():
         yield ending
         return
     arrived, arriving = socket.socketpair()
@@ -51,9 +51,11 @@ def signals() -> Generator[Ending]:
 
     def forward() -> None:
         with arrived:
-            while received := arrived.recv(1):
-                if received[0] == signal.SIGTERM:
-                    os.kill(os.getpid(), signal.SIGINT)
+            if arrived.recv(1):
+                signal.siginterrupt(signal.SIGINT, True)
+                signal.pthread_kill(main, signal.SIGINT)
+                while arrived.recv(64):
+                    pass
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     told = signal.set_wakeup_fd(arriving.fileno(), warn_on_full_buffer=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from mlforge.engines.base import Engine, failed, reading, running, scanned
+from mlforge.engines.interruptible import interruptible
 from mlforge.errors import DataError, DefinitionError, one_line
 from mlforge.features import EngineName, Feature, Frame
 from mlforge.memory import Room
@@ -94,9 +95,9 @@ class DuckDBEngine(Engine):
             with _executing(feature, source):
                 asked = _asked(feature, result, span)
                 if room is None:
-                    return pl.DataFrame(asked)
+                    return interruptible(lambda: pl.DataFrame(asked), connection.interrupt)
                 file = folder / "result.parquet"
-                asked.write_parquet(str(file), compression="lz4")
+                interruptible(lambda: asked.write_parquet(str(file), compression="lz4"), connection.interrupt)
                 return pl.scan_parquet(file, glob=False, hive_partitioning=False)
 
 
