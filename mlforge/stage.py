@@ -2,6 +2,7 @@
 
 import fcntl
 import shutil
+import time
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -18,6 +19,8 @@ from mlforge.months import MONTH, by_month
 from mlforge.rows import Rows, contents, row_hash, saved
 
 LOCK = "lock"
+# Before each attempt to delete a folder: where Polars was interrupted, its threads may still put a file into it.
+PAUSES = (0, 0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 class RowsInFiles(Rows):
@@ -169,7 +172,11 @@ class Workplace:
         """Takes away what is there and was not published."""
         self.shared.discard()
         self.local.discard()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        for pause in PAUSES:
+            time.sleep(pause)
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            if not self._scratch.exists():
+                break
         if self._lock is not None:
             self._lock.close()
             self._lock = None
