@@ -77,6 +77,7 @@ screenshots: .venv/dev  ## Make the pictures of docs/ anew; needs Debian's chrom
 	$(BIN)/pytest -q tests/test_dagster_dev.py
 	for name in graph online; do cp build/screenshots/$$name.png docs/images/dagster-$$name.png; done
 	$(BIN)/python docs/pictures.py docs/images
+	$(BIN)/python docs/timelines.py
 
 clean:  ## Remove the environment and what tests and examples have made.
 	rm -rf .venv .venv-* dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

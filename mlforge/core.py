@@ -441,7 +441,7 @@ class Definitions:
         return self.store.versions(self.feature(feature).name)
 
     def pin(self, features: FeatureSelection, name: str | None = None) -> FeatureSet:
-        """The same features, each at the version that is the newest now: what a model that is trained on them remembers.
+        """The same features, each at the version that is the newest now: what a model trained on them remembers.
 
         It names features and holds none, so it can be pickled beside a model. A version that is named stays.
 
