@@ -89,14 +89,17 @@ clean:  ## Remove the environment and what tests and examples have made.
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 
 .venv/demo: .venv/bin/pip pyproject.toml constraints.txt
+	@echo 'Installing into .venv, which takes a minute or two.'
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded]' --group demo
 	@touch $@
 
 .venv/realtime: .venv/bin/pip pyproject.toml constraints.txt
+	@echo 'Installing into .venv, which takes a minute or two.'
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded]' --group realtime
 	@touch $@
 
 .venv/dev: .venv/bin/pip pyproject.toml constraints.txt
+	@echo 'Installing into .venv, which takes some minutes.'
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded]' --group dev
 	@touch $@ .venv/demo .venv/realtime
 

@@ -262,7 +262,7 @@ class Definitions:
             Table(snapshot=self._snapshot(feature.name, ref), columns=ref.columns)
             for feature, ref in self._project.referenced(features)
         ]
-        labels = as_labels(entity_df, lazy=lazy)
+        labels = as_labels(entity_df, tables, lazy=lazy)
         frame = training_frame(tables, labels, timestamp=timestamp, as_of=self.now(), prefix=prefix)
         return frame if lazy else collected(frame, tables)
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import Literal
@@ -47,13 +47,15 @@ class FileSource(Source):
         paths: A path, a glob or a URL, or several of them; the ending tells the format (`.parquet`, `.csv`,
             `.ndjson`, `.jsonl`), a folder with a `_delta_log` is a Delta table. Relative paths start at the
             working directory.
+        texts: Columns of CSV files that are text whatever they look like, as 007 does like a number.
     """
 
-    def __init__(self, paths: str | Path | Sequence[str | Path]) -> None:
+    def __init__(self, paths: str | Path | Sequence[str | Path], *, texts: Collection[str] = ()) -> None:
         several = [paths] if isinstance(paths, str | Path) else list(paths)
         if not several or not all(isinstance(path, str | Path) and str(path) for path in several):
             raise DefinitionError(f"A source is a path, a glob, a URL, or a list of them, not {paths!r}.")
         self.paths = tuple(str(path) for path in several)
+        self._texts = texts
 
     def __repr__(self) -> str:
         return f"FileSource({', '.join(repr(without_credentials(path)) for path in self.paths)})"
@@ -65,7 +67,7 @@ class FileSource(Source):
             DataError: A file does not exist, is empty or a damaged table, a glob finds nothing, or an ending is not
                 known.
         """
-        frames = [_scan(file) for path in self.paths for file in _files(path)]
+        frames = [_scan(file, self._texts) for path in self.paths for file in _files(path)]
         return frames[0] if len(frames) == 1 else pl.concat(frames)
 
     def fingerprint(self) -> str | None:
@@ -138,7 +140,7 @@ def _files(path: str) -> list[str]:
     return [expanded]
 
 
-def _scan(file: str) -> pl.LazyFrame:
+def _scan(file: str, texts: Collection[str]) -> pl.LazyFrame:
     # A local file's brackets belong to its name: globs have been resolved.
     local = "://" not in file
     match _format(file):
@@ -151,7 +153,8 @@ def _scan(file: str) -> pl.LazyFrame:
         case "parquet":
             return pl.scan_parquet(file, glob=not local)
         case "csv":
-            return pl.scan_csv(file, try_parse_dates=True, glob=not local)
+            schema = dict.fromkeys(texts, pl.String())
+            return pl.scan_csv(file, try_parse_dates=True, glob=not local, schema_overrides=schema)
         case "ndjson":
             return pl.scan_ndjson(escape(file) if local else file)
 

@@ -37,11 +37,14 @@ class Table:
     columns: Sequence[str] | None
 
 
-def as_labels(entity_df: pl.DataFrame | pl.LazyFrame | str | Path, *, lazy: bool) -> pl.DataFrame | pl.LazyFrame:
+def as_labels(
+    entity_df: pl.DataFrame | pl.LazyFrame | str | Path, tables: Sequence[Table], *, lazy: bool
+) -> pl.DataFrame | pl.LazyFrame:
     """Labels as a frame, whatever they are given as.
 
     Args:
         entity_df: A frame, a lazy one, or the path of one.
+        tables: The features that they are for: keys that are text there are text in a CSV file as well.
         lazy: Whether to leave those unread that are not read yet.
 
     Raises:
@@ -58,7 +61,8 @@ def as_labels(entity_df: pl.DataFrame | pl.LazyFrame | str | Path, *, lazy: bool
         )
     where = "" if isinstance(entity_df, pl.LazyFrame) else f" in {without_credentials(str(entity_df))!r}"
     try:
-        frame = entity_df if isinstance(entity_df, pl.LazyFrame) else FileSource(entity_df).scan()
+        texts = {name for table in tables for name, dtype in table.snapshot.key_schema.items() if dtype == pl.String}
+        frame = entity_df if isinstance(entity_df, pl.LazyFrame) else FileSource(entity_df, texts=texts).scan()
         # A file that is none is noticed here.
         frame.collect_schema()
         return frame if lazy else frame.collect(engine="streaming")

@@ -342,6 +342,13 @@ def test_a_set_of_features_can_be_pickled(make: Make) -> None:
     assert (kept.name, kept.features, kept.description) == ("m", (mlf.FeatureRef("spend"),), "A model.")
 
 
+def test_keys_that_are_text_are_text_in_a_csv_file_of_labels(make: Make, tmp_path: Path) -> None:
+    definitions = make(feature("user", pl.DataFrame({"user_id": ["007", "7"], "x": [1, 2]})))
+    (tmp_path / "labels.csv").write_text("user_id,label\n007,1\n7,0\n")
+    frame = definitions.get_training_data(["user"], tmp_path / "labels.csv")
+    assert frame.rows() == [("007", 1, 1), ("7", 0, 2)]
+
+
 def test_labels_may_be_lazy_or_a_file_and_the_result_lazy(make: Make, tmp_path: Path) -> None:
     definitions = make(feature("spend", EVENTS, **SPEND))
     asked = labels(["b", "a", "zoe"], [START + DAY, START + 3 * DAY, START])

@@ -1,6 +1,7 @@
 """All of it from nothing: build, train, serve, score, compare, stop. Run it in this folder: python run.py."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -88,7 +89,9 @@ def main() -> None:
         say("Every household, online and over HTTP, against what the training set says for the same instant.")
         run("python", "parity.py", str(client.base_url))
     say("Stopped. Next: the features as Dagster assets, with the model as an asset after them. In this folder:")
-    print("# pip install dagster dagster-webserver && dagster dev -f dagster_definitions.py")
+    programs = os.path.relpath(Path(sys.executable).parent, HERE)
+    print(f"# {programs}/pip install dagster dagster-webserver")
+    print(f"# {programs}/dagster dev -f dagster_definitions.py")
 
 
 if __name__ == "__main__":

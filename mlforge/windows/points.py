@@ -137,7 +137,10 @@ def wanted_columns(outputs: Sequence[Output], schema: pl.Schema) -> dict[str, se
         dtype = schema[output.column]
         number = dtype.is_numeric() or dtype == pl.Boolean
         if (output.aggregation in NUMBERS_ONLY and not number) or dtype.is_nested():
-            raise DataError(f"{output.name}: {output.aggregation} of column {output.column!r}, which is {dtype}.")
+            raise DataError(
+                f"{output.name}: {output.aggregation} of column {output.column!r}, which is {dtype}: cast it in the "
+                f"function (a column of a CSV file is text where one of its values is no number)."
+            )
         wanted.setdefault(output.column, set()).add(output.aggregation)
     return wanted
 
