@@ -116,9 +116,9 @@ def test_a_number_or_a_bracket_in_an_error_is_no_markup() -> None:
 
 def test_of_several_features_the_last_line_says_what_was_done(cli: Cli) -> None:
     last = cli("build --online").out.splitlines()[-1]
-    assert re.fullmatch(r"3 features in \d+\.\d s: 3 built, 6 entities written online\.", last)
+    assert re.fullmatch(r"3 features in \d+\.\d s: 3 built, 6 written online\.", last)
     again = cli("build --online").out.splitlines()[-1]
-    assert re.fullmatch(r"3 features in \d+\.\d s: 3 skipped, 0 entities written online\.", again)
+    assert re.fullmatch(r"3 features in \d+\.\d s: 3 skipped, 0 written online\.", again)
     assert " in " not in cli("build --features prices").out
 
 

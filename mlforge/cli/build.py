@@ -185,7 +185,7 @@ def _sum(reports: "list[BuildReport]") -> str:
     synced = [report.online for report in reports if report.online]
     if synced:
         would = " would be" if synced[0].dry_run else ""
-        parts.append(f"{sum(online.written for online in synced):,} entities{would} written online")
+        parts.append(f"{sum(online.written for online in synced):,}{would} written online")
         if deleted := sum(online.deleted for online in synced):
             parts.append(f"{deleted:,}{would} removed")
     return f"{len(reports):,} features in {sum(report.seconds for report in reports):.1f} s: {', '.join(parts)}."
