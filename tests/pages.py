@@ -2,15 +2,18 @@
 
 What a block is, its first line says: Python is executed (with `>>>` as a doctest); what has a title is a file of that
 name; of a console the lines after `$` are run by bash, and what stands below them has to be what they print; of redis
-every line is a command; shell is what a reader types to set things up, which is only looked at; text is only shown.
+every line is a command; shell is what a reader types to set things up, which is only looked at; text is only shown,
+unless it is said where its programs are, since not every machine has them.
 """
 
 import doctest
+import os
 import re
 import shlex
 import subprocess
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,15 @@ ROOT = Path(__file__).parent.parent
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 # The prompts of a file that goes on, as bash has them.
 MORE = re.compile(r"^> ?", re.MULTILINE)
-COMMAND = re.compile(r"^\$ (?P<line>.*(?:\n> ?.*)*)\n?(?P<printed>(?:(?!\$ ).*\n?)*)", re.MULTILINE)
+# A prompt, with the environment that it names if it names one, and what is printed.
+COMMAND = re.compile(
+    r"^(?:\((?P<where>[\w-]+)\) )?\$ (?P<line>.*(?:\n> ?.*)*)\n?"
+    r"(?P<printed>(?:(?!(?:\([\w-]+\) )?\$ ).*\n?)*)",
+    re.MULTILINE,
+)
+
+Evaluator = Callable[[Example], Any]
+Programs = Callable[[str | None], Path | None]
 
 _fences = RawFencedCodeBlockLexer(
     # Whatever a fence says: one that is not understood is an error, and never passed over.
@@ -35,9 +46,17 @@ _doctests = DocTestStringParser(DocTestEvaluator(FLAGS))
 _python = PythonEvaluator()
 
 
-def run_page(page: Path, namespace: dict[str, Any]) -> int:
-    """Runs the blocks of a Markdown file, or of the docstrings of a module, in the working directory; says how many."""
-    document = Sybil([_blocks]).parse(page)
+def run_page(page: Path, namespace: dict[str, Any], programs: Programs | None = None) -> int:
+    """Runs the blocks of a Markdown file, or of the docstrings of a module, in the working directory; says how many.
+
+    Args:
+        page: The file.
+        namespace: What its Python sees.
+        programs: Where the programs of an environment are, by the name in its prompt in a text block (None: a plain
+            `$`). Commands of an environment that is nowhere are passed over; a plain `$` needs none.
+    """
+    evaluators = _EVALUATORS if programs is None else {**_EVALUATORS, "text": partial(_text, programs)}
+    document = Sybil([partial(_blocks, evaluators)]).parse(page)
     document.namespace.update(namespace)
     examples = list(document.examples())
     for example in examples:
@@ -45,7 +64,7 @@ def run_page(page: Path, namespace: dict[str, Any]) -> int:
     return len(examples)
 
 
-def _blocks(document: Document) -> Iterable[Region]:
+def _blocks(evaluators: Mapping[str, Evaluator], document: Document) -> Iterable[Region]:
     for block in _fences(document):
         language, options = block.lexemes["language"], block.lexemes["options"]
         title = re.fullmatch(r'title="([^"]+)"', options)
@@ -59,10 +78,10 @@ def _blocks(document: Document) -> Iterable[Region]:
             for part in _doctests(source, document.path):
                 part.adjust(block, source)
                 yield part
-        elif language in _EVALUATORS:
-            yield Region(block.start, block.end, source, _EVALUATORS[language])
+        elif language in evaluators:
+            yield Region(block.start, block.end, source, evaluators[language])
         else:
-            raise ValueError(f"{place}: a fence has to say that it is one of {sorted(_EVALUATORS)}, or have a title.")
+            raise ValueError(f"{place}: a fence has to say that it is one of {sorted(evaluators)}, or have a title.")
 
 
 def _write(example: Example) -> None:
@@ -74,15 +93,27 @@ def _write(example: Example) -> None:
 
 def _console(example: Example) -> None:
     for command in COMMAND.finditer(str(example.parsed)):
-        line = MORE.sub("", command["line"])
-        ended = subprocess.run(["bash", "-euo", "pipefail", "-c", line], capture_output=True, text=True, check=False)
-        said = f"$ {line}\n{ended.stdout}{ended.stderr}"
-        assert ended.returncode == 0, f"It ended with {ended.returncode}:\n{said}"
-        wanted = command["printed"]
-        if wanted.strip():
-            assert doctest.OutputChecker().check_output(f"{wanted.strip()}\n", f"{ended.stdout.strip()}\n", FLAGS), (
-                f"The page says\n{wanted}\nand it is\n{said}"
-            )
+        _command(command, os.environ)
+
+
+def _text(programs: Programs, example: Example) -> None:
+    for command in COMMAND.finditer(str(example.parsed)):
+        first = programs(command["where"])
+        if command["where"] is None or first is not None:
+            path = os.pathsep.join(str(place) for place in (first, os.environ["PATH"]) if place)
+            _command(command, os.environ | {"PATH": path, "PYTHONWARNINGS": "ignore"})
+
+
+def _command(command: re.Match[str], environment: Mapping[str, str]) -> None:
+    line = MORE.sub("", command["line"])
+    bash = ["bash", "-euo", "pipefail", "-c", line]
+    ended = subprocess.run(bash, capture_output=True, text=True, check=False, env=environment)
+    said = f"$ {line}\n{ended.stdout}{ended.stderr}"
+    assert ended.returncode == 0, f"It ended with {ended.returncode}:\n{said}"
+    wanted, got = (f"{text.strip()}\n" for text in (command["printed"], ended.stdout))
+    assert wanted == "\n" or doctest.OutputChecker().check_output(wanted, got, FLAGS), (
+        f"The page says\n{wanted}\nand it is\n{said}"
+    )
 
 
 def _redis(example: Example) -> None:
@@ -109,4 +140,10 @@ def _shown(example: Example) -> None:
     assert str(example.parsed).strip(), "An empty block."
 
 
-_EVALUATORS = {"python": _python, "console": _console, "redis": _redis, "shell": _shell, "text": _shown}
+_EVALUATORS: dict[str, Evaluator] = {
+    "python": _python,
+    "console": _console,
+    "redis": _redis,
+    "shell": _shell,
+    "text": _shown,
+}

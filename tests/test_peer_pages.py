@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-import prompts
 from command_line import MLFORGE
 from pages import ROOT, run_page
 
@@ -38,8 +37,14 @@ def test_a_page_about_a_peer_says_what_both_do(
     monkeypatch.setenv("FEAST_REDIS", server)
     monkeypatch.setenv("REDIS_PORT", server.rpartition(":")[2])
     monkeypatch.setenv("FEAST_USAGE", "False")
-    ran = prompts.run_text(monkeypatch, lambda where: environments.get(where or "mlforge"))
-    run_page(ROOT / "docs" / f"{page}.md", {"__name__": "__main__", "REDIS_URL": reader})
-    assert ran, "Nothing on the page is run by the peer."
+    namespace = {"__name__": "__main__", "REDIS_URL": reader}
+    asked = set()
+
+    def programs(where: str | None) -> Path | None:
+        asked.add(where)
+        return environments.get(where or "mlforge")
+
+    run_page(ROOT / "docs" / f"{page}.md", namespace, programs)
+    assert peer in asked, "Nothing on the page is run by the peer."
     if missing:
         pytest.skip(f"All was run but what needs {missing}: see what is said above.")
