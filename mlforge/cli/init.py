@@ -65,7 +65,7 @@ def _name(where: Path, name: str | None) -> str:
     from mlforge.errors import RequestError
 
     if name is None:
-        return re.sub(r"\W+", "_", where.absolute().resolve().name, flags=re.ASCII).strip("_") or "features"
+        return re.sub(r"\W+", "_", where.resolve().name, flags=re.ASCII).strip("_") or "features"
     if not re.fullmatch(r"\w[\w-]*", name, re.ASCII):
         raise RequestError(f"{name!r} is no name of a project: write letters, digits, underscores and hyphens.")
     return name

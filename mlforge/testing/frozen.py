@@ -27,9 +27,9 @@ class Frozen:
         self._entered: list[ExitStack] = []
 
     def __enter__(self) -> "Frozen":
-        with ExitStack() as stack:
-            stack.enter_context(clock.standing_still(self.at))
-            self._entered.append(stack.pop_all())
+        stack = ExitStack()
+        stack.enter_context(clock.standing_still(self.at))
+        self._entered.append(stack)
         return self
 
     def __exit__(
