@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import shlex
 import subprocess
 import sysconfig
@@ -40,6 +41,35 @@ def run(line: str) -> Answer:
 def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """A command line as a process."""
     return subprocess.run([MLFORGE, *arguments], capture_output=True, text=True, check=False, **options)
+
+
+def elsewhere(folder: Path, *command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A program in a folder that is no part of this repository: no Redis is named to it but here."""
+    return subprocess.run(
+        command, cwd=folder, env=without_redis() | environment, capture_output=True, text=True, check=False
+    )
+
+
+def without_redis() -> dict[str, str]:
+    """The environment, without the Redis that whoever runs the tests may have named in it."""
+    return {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "MLFORGE_REDIS_URL")}
+
+
+def printed(folder: Path, *command: str | Path, **environment: str) -> str:
+    """What such a program prints, which ends well."""
+    ended = elsewhere(folder, *command, **environment)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def all_of(controller: int) -> bytes:
+    """What a terminal got, once nobody has its other end open; closes it."""
+    shown = b""
+    # Linux says EIO once the other end is closed.
+    with os.fdopen(controller, "rb", buffering=0) as screen, contextlib.suppress(OSError):
+        while chunk := screen.read(4096):
+            shown += chunk
+    return shown
 
 
 def cells(line: str) -> list[str]:

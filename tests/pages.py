@@ -55,7 +55,7 @@ def run_page(page: Path, namespace: dict[str, Any], programs: Programs | None = 
         programs: Where the programs of an environment are, by the name in its prompt in a text block (None: a plain
             `$`). Commands of an environment that is nowhere are passed over; a plain `$` needs none.
     """
-    evaluators = _EVALUATORS if programs is None else {**_EVALUATORS, "text": partial(_text, programs)}
+    evaluators = _EVALUATORS | ({"text": partial(_text, programs)} if programs else {})
     document = Sybil([partial(_blocks, evaluators)]).parse(page)
     document.namespace.update(namespace)
     examples = list(document.examples())

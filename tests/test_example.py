@@ -1,10 +1,7 @@
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +11,7 @@ import polars as pl
 import pytest
 
 import oracle
+from command_line import MLFORGE, printed
 from mlforge import Definitions, loader
 from mlforge.online import RedisStore
 from servers import RedisServer
@@ -35,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def said(folder: Path) -> str:
     """What the demo prints."""
-    return run(folder, sys.executable, "demo.py")
+    return printed(folder, sys.executable, "demo.py")
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +51,8 @@ def events(defs: Definitions) -> pl.DataFrame:
     return defs.feature("store_sales").function(defs.feature("store_sales").source.scan()).lazy().collect()
 
 
-def run(folder: Path, *command: str | Path, **environment: str) -> str:
-    env = {name: value for name, value in os.environ.items() if name != "MLFORGE_REDIS_URL"} | environment
-    ended = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
-
-
 def mlforge(folder: Path, *arguments: str, **environment: str) -> Any:
-    program = Path(sysconfig.get_path("scripts")) / "mlforge"
-    return json.loads(run(folder, program, *arguments, "--json", **environment))
+    return json.loads(printed(folder, MLFORGE, *arguments, "--json", **environment))
 
 
 def expected(defs: Definitions, events: pl.DataFrame, feature: str, entity: dict[str, int], t: datetime) -> Any:

@@ -3,8 +3,6 @@
 import contextlib
 import csv
 import json
-import os
-import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib import import_module
@@ -15,7 +13,7 @@ import redis
 
 import command_line
 import oracle
-from command_line import MLFORGE, Cli, process
+from command_line import MLFORGE, Cli, elsewhere, printed, process
 from mlforge import loader
 from mlforge.online import EmbeddedStore
 from servers import RedisServer
@@ -29,7 +27,6 @@ FILES = {
     "tests/test_features.py",
 }
 DAGSTER = {"dagster_definitions.py", "workspace.yaml"}
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
 
 
@@ -40,15 +37,8 @@ def files(folder: Path) -> dict[str, str]:
     }
 
 
-def run(folder: Path, *command: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-    # Its folder is no part of this repository, and neither are its settings.
-    return subprocess.run(command, cwd=folder, env=ENVIRONMENT | more, capture_output=True, text=True, check=False)
-
-
-def mlforge(folder: Path, *arguments: str, **more: str) -> str:
-    ended = run(folder, MLFORGE, *arguments, **more)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
+def mlforge(folder: Path, *arguments: str, **environment: str) -> str:
+    return printed(folder, MLFORGE, *arguments, **environment)
 
 
 @pytest.fixture
@@ -71,9 +61,8 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 answer = command_line.run(" ".join(command[1:]))
             assert (answer.code, answer.err) == (0, "")
             continue
-        ended = run(folder, MLFORGE.parent / command[0], *command[1:])
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "6 passed" in ended.stdout
+        said = printed(folder, MLFORGE.parent / command[0], *command[1:])
+    assert "6 passed" in said
     return folder
 
 
@@ -123,7 +112,7 @@ def test_its_tests_find_a_feature_that_sees_the_future(project: Path) -> None:
     text = definitions.read_text()
     assert good in text
     definitions.write_text(text.replace(good, f'{good}.with_columns(pl.col("amount").max().over("user_id"))'))
-    ended = run(project, MLFORGE.parent / "pytest", "-q", "-k", "future")
+    ended = elsewhere(project, MLFORGE.parent / "pytest", "-q", "-k", "future")
     assert ended.returncode == 1
     assert "Feature 'last_order' sees the future" in ended.stdout
 
@@ -136,8 +125,8 @@ def test_a_redis_of_ones_own_is_named_in_the_environment(project: Path, redis_se
 
 
 def test_what_builds_and_tests_make_is_no_part_of_the_repository(tried: Path) -> None:
-    run(tried, "git", "init", "--quiet")
-    said = run(tried, "git", "status", "--short", "--untracked-files=all").stdout
+    printed(tried, "git", "init", "--quiet")
+    said = printed(tried, "git", "status", "--short", "--untracked-files=all")
     assert {line.split()[1] for line in said.splitlines()} == FILES
 
 
@@ -236,6 +225,6 @@ def test_its_schedule_builds_and_goes_online_in_dagster(project: Path, monkeypat
 @pytest.mark.slow
 def test_dagster_opens_its_workspace(project: Path, tmp_path: Path) -> None:
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}")
-    ended = run(project, MLFORGE.parent / "dagster", "definitions", "validate", DAGSTER_HOME=str(tmp_path))
+    ended = elsewhere(project, MLFORGE.parent / "dagster", "definitions", "validate", DAGSTER_HOME=str(tmp_path))
     assert ended.returncode == 0, ended.stderr
     assert "Validation successful for code location shop" in ended.stdout + ended.stderr

@@ -21,7 +21,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import shop
-from command_line import MLFORGE, cells, run
+from command_line import MLFORGE, all_of, cells, run
 from mlforge import RequestError, loader
 from mlforge.online import RedisStore
 from mlforge.profile import ColumnProfile, profile
@@ -363,22 +363,11 @@ def test_a_terminal_and_a_pipe_see_the_same_histogram() -> None:
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     process = subprocess.Popen([MLFORGE, "inspect", "prices"], stdout=terminal, stderr=subprocess.PIPE, env=environment)
     os.close(terminal)
-    shown = b""
-    with os.fdopen(controller, "rb", buffering=0) as screen:
-        while chunk := read(screen):
-            shown += chunk
+    shown = all_of(controller)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, b"")
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
     assert [line.rstrip() for line in plain.splitlines()] == piped.stdout.decode().splitlines()
-
-
-def read(screen: Any) -> bytes:
-    try:
-        return bytes(screen.read(4096))
-    except OSError:
-        # Linux says EIO once the other end is closed.
-        return b""
 
 
 def test_every_command_shows_an_example_in_its_help() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -20,7 +19,7 @@ import polars as pl
 import pytest
 
 import oracle
-from command_line import MLFORGE
+from command_line import MLFORGE, elsewhere, printed, without_redis
 from mlforge import Definitions, loader
 from mlforge.online import RedisStore
 from servers import RedisServer, free_port
@@ -47,17 +46,6 @@ print(json.dumps({
 """
 
 
-def run(folder: Path, *command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if name != "REDIS_URL"} | environment
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
-
-
-def done(folder: Path, *command: str | Path, **environment: str) -> str:
-    ended = run(folder, *command, **environment)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
-
-
 def copied(folder: Path) -> Path:
     """Outside of the repository, since the example keeps what it makes beside itself."""
     for file in EXAMPLE.glob("*.py"):
@@ -69,14 +57,14 @@ def copied(folder: Path) -> Path:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy in which all is built and online."""
     made = copied(tmp_path_factory.mktemp("realtime"))
-    done(made, MLFORGE, "build", "--online")
+    printed(made, MLFORGE, "build", "--online")
     return made
 
 
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> str:
     """What training says."""
-    return done(folder, sys.executable, "train.py")
+    return printed(folder, sys.executable, "train.py")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +87,7 @@ def service(folder: Path, trained: str) -> Iterator[httpx.Client]:
 def serving(folder: Path, **environment: str) -> Iterator[httpx.Client]:
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "service:app", "--port", str(port)]
-    env = {name: value for name, value in os.environ.items() if name != "REDIS_URL"} | environment
+    env = without_redis() | environment
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
     try:
@@ -220,7 +208,7 @@ def test_labels_are_those_of_plain_python(defs: Definitions) -> None:
 
 @pytest.mark.slow
 def test_a_leak_promises_more_and_keeps_less_than_no_model(folder: Path) -> None:
-    said = done(folder, sys.executable, "leak.py")
+    said = printed(folder, sys.executable, "leak.py")
     counting, promised, kept, leak_promised, leak_kept = map(float, re.findall(r"0\.\d{3}", said))
     assert leak_kept < counting < kept == promised < leak_promised
 
@@ -230,7 +218,7 @@ def test_parity_is_of_every_household_and_finds_one_value_that_is_wrong(
     service: httpx.Client, folder: Path, defs: Definitions
 ) -> None:
     command = (sys.executable, "parity.py", str(service.base_url))
-    said = done(folder, *command)
+    said = printed(folder, *command)
     assert "17,290 values of 2,469 households and an unknown one: 0 differ online from history." in said
     assert "2,470 scores over HTTP: 0 differ from history;" in said
     store = defs.require_online_store()
@@ -238,18 +226,18 @@ def test_parity_is_of_every_household_and_finds_one_value_that_is_wrong(
     assert values is not None
     store.write("household_visits", {"household_id": "900"}, values | {"spent__sum__7d": 1.5})
     assert service.get("/health").status_code == 503
-    found = run(folder, *command)
+    found = elsewhere(folder, *command)
     assert found.returncode == 1
     assert ": 1 differ online" in found.stdout
     assert "2,470 scores over HTTP: 1 differ" in found.stdout
     assert found.stderr == "What is served is not what was trained on.\n"
-    done(folder, MLFORGE, "build", "--online")
-    assert ": 0 differ online" in done(folder, *command)
+    printed(folder, MLFORGE, "build", "--online")
+    assert ": 0 differ online" in printed(folder, *command)
 
 
 @pytest.mark.slow
 def test_all_of_it_runs_by_one_command_and_leaves_nothing_running(tmp_path: Path) -> None:
-    said = done(copied(tmp_path), sys.executable, "run.py")
+    said = printed(copied(tmp_path), sys.executable, "run.py")
     assert "0 differ online from history" in said
     assert '404\n    {"detail": "Nothing is online for household 9999."}' in said
     left = [path for path in Path("/proc").glob("[0-9]*/cwd") if _leads_to(path, tmp_path)]
@@ -277,7 +265,7 @@ def test_what_comes_too_early_says_what_comes_first(tmp_path: Path) -> None:
         ): "Feature 'household_visits' has not been built: run `mlforge build --features household_visits`.",
         ("leak.py",): "Feature 'household_visits' has not been built: run `mlforge build --features household_visits`.",
     }.items():
-        ended = run(tmp_path, sys.executable, *command)
+        ended = elsewhere(tmp_path, sys.executable, *command)
         assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"{said}\n")
 
 
@@ -291,7 +279,7 @@ def test_a_redis_that_the_environment_names_is_used_instead(
         assert missing.status_code == 503
         assert "is not online: run `mlforge build" in missing.json()["detail"]
         assert client.get("/health").status_code == 503
-        done(folder, MLFORGE, "build", "--online", REDIS_URL=redis_server.url)
+        printed(folder, MLFORGE, "build", "--online", REDIS_URL=redis_server.url)
         assert client.get("/households/1").json()["stays_away"] < 0.1
         assert client.get("/health").status_code == 200
     with RedisStore.from_url(redis_server.url) as store:
@@ -302,23 +290,23 @@ def test_a_redis_that_the_environment_names_is_used_instead(
 @pytest.mark.slow
 def test_another_definition_online_is_refused_until_the_model_is_trained_on_it(tmp_path: Path) -> None:
     copied(tmp_path)
-    done(tmp_path, MLFORGE, "build", "--online")
-    done(tmp_path, sys.executable, "train.py")
+    printed(tmp_path, MLFORGE, "build", "--online")
+    printed(tmp_path, sys.executable, "train.py")
     file = tmp_path / "definitions.py"
     with serving(tmp_path) as client:
         file.write_text(file.read_text().replace('"spent": ["sum"]', '"spent": ["sum", "max"]'))
-        done(tmp_path, MLFORGE, "build", "--online")
+        printed(tmp_path, MLFORGE, "build", "--online")
         refused = client.get("/households/1")
         assert refused.status_code == 503
         assert "asked for at version 1.0.0, and 1.1.0 is online" in refused.json()["detail"]
-    assert "household_visits 1.1.0" in done(tmp_path, sys.executable, "train.py")
+    assert "household_visits 1.1.0" in printed(tmp_path, sys.executable, "train.py")
     with serving(tmp_path) as client:
         assert client.get("/households/1").status_code == 200
 
 
 @pytest.mark.slow
 def test_in_dagster_the_model_comes_after_the_features(tmp_path: Path) -> None:
-    found = json.loads(done(copied(tmp_path), sys.executable, "-c", DAGSTER))
+    found = json.loads(printed(copied(tmp_path), sys.executable, "-c", DAGSTER))
     assert found["success"]
     assert set(found["order"][:-1]) >= {"household_visits", "household_last_visit"}
     assert "model" in found["order"]

@@ -7,12 +7,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import shop
-from command_line import MLFORGE, Cli, cells, process
+from command_line import MLFORGE, Cli, all_of, cells, process
 from mlforge.online import RedisStore
 
 COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
@@ -31,29 +30,16 @@ def on_a_terminal(line: str, answer: str = "", **environment: str) -> tuple[int,
     """The exit code of a command and all that a terminal got."""
     controller, terminal = pty.openpty()
     os.write(controller, answer.encode())
-    with (
-        os.fdopen(controller, "rb", buffering=0) as screen,
-        subprocess.Popen(
-            [MLFORGE, *shlex.split(line)],
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            env={**PLAIN, **environment},
-        ) as command,
-    ):
+    with subprocess.Popen(
+        [MLFORGE, *shlex.split(line)],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={**PLAIN, **environment},
+    ) as command:
         os.close(terminal)
-        shown = b""
-        while chunk := read(screen):
-            shown += chunk
+        shown = all_of(controller)
     return command.returncode, shown
-
-
-def read(screen: Any) -> bytes:
-    try:
-        return bytes(screen.read(4096))
-    except OSError:
-        # Linux says EIO once the other end is closed.
-        return b""
 
 
 def test_a_terminal_has_colours_and_sees_how_far_a_build_is() -> None:
