@@ -20,7 +20,7 @@ class ObjectStore(Store):
         url: `s3://bucket/prefix`, `gs://...`, `az://...`.
         storage_options: What the provider's environment variables do not say, in the names that delta-rs and Polars
             share: `aws_access_key_id`, `aws_region`, `aws_endpoint_url`, `google_service_account`, ... By default
-            everything is taken from the environment. Values are never shown.
+            everything is taken from the environment. Secrets among the values are never shown.
 
     Raises:
         DefinitionError: It is no such URL, has credentials in it, or an option is no text.
