@@ -368,8 +368,3 @@ def test_a_terminal_and_a_pipe_see_the_same_histogram() -> None:
     assert (process.returncode, err) == (0, b"")
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
     assert [line.rstrip() for line in plain.splitlines()] == piped.stdout.decode().splitlines()
-
-
-def test_every_command_shows_an_example_in_its_help() -> None:
-    for command in ("inspect", "explain", "list"):
-        assert f"mlforge {command} " in run(f"{command} --help").out.partition("Example")[2]

@@ -68,7 +68,7 @@ def test_an_unknown_name_is_an_attribute_error_as_ever(module: Any) -> None:
 
 
 def test_the_version_is_that_of_the_project_and_costs_an_import_nothing() -> None:
-    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
     assert mlforge.__version__ == project["version"]
     assert "importlib.metadata" not in modules_after("import mlforge")
 
