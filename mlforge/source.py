@@ -91,6 +91,26 @@ class FileSource(Source):
         return files if all(_format(file) == "parquet" for file in files) else None
 
 
+class FrameSource(Source):
+    """Rows that are in memory.
+
+    Args:
+        frame: The rows.
+        name: What they are called in messages.
+    """
+
+    def __init__(self, frame: pl.DataFrame, name: str) -> None:
+        self._frame = frame
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+    def scan(self) -> pl.LazyFrame:
+        """The rows."""
+        return self._frame.lazy()
+
+
 def as_source(source: object) -> Source:
     """A Source, or what `FileSource` takes, as a Source.
 

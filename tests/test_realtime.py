@@ -274,12 +274,12 @@ def test_a_redis_that_the_environment_names_is_used_instead(
     folder: Path, trained: str, redis_server: RedisServer
 ) -> None:
     assert trained
-    with serving(folder, REDIS_URL=redis_server.url) as client:
+    with serving(folder, MLFORGE_REDIS_URL=redis_server.url) as client:
         missing = client.get("/households/1")
         assert missing.status_code == 503
         assert "is not online: run `mlforge build" in missing.json()["detail"]
         assert client.get("/health").status_code == 503
-        printed(folder, MLFORGE, "build", "--online", REDIS_URL=redis_server.url)
+        printed(folder, MLFORGE, "build", "--online", MLFORGE_REDIS_URL=redis_server.url)
         assert client.get("/households/1").json()["stays_away"] < 0.1
         assert client.get("/health").status_code == 200
     with RedisStore.from_url(redis_server.url) as store:

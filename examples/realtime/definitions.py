@@ -59,8 +59,8 @@ stays_away = mlf.FeatureSet("stays_away", features=[household_visits, household_
 
 
 def online_store() -> OnlineStore:
-    """The Redis that REDIS_URL names; without it one that comes along and keeps its data in a folder here."""
-    url = os.environ.get("REDIS_URL")
+    """The Redis that MLFORGE_REDIS_URL names; without it one that comes along and keeps its data in a folder here."""
+    url = os.environ.get("MLFORGE_REDIS_URL")
     return RedisStore.from_url(url) if url else EmbeddedStore(HERE / "online_store")
 
 

@@ -15,7 +15,7 @@ from mlforge.errors import DataError, DefinitionError, one_line
 from mlforge.features import Feature
 from mlforge.files import File, Folder, in_batches, scan
 from mlforge.modules import origin
-from mlforge.source import Source
+from mlforge.source import FrameSource
 from mlforge.span import Span
 from mlforge.stage import Stage
 from mlforge.storable import storable
@@ -41,26 +41,6 @@ class ShardReport:
     schema: Mapping[str, pl.DataType] = field(default_factory=dict)
     files: Sequence[File] = ()
     error: BaseException | None = None
-
-
-class FrameSource(Source):
-    """The rows of some entities.
-
-    Args:
-        frame: The rows.
-        name: What the whole source is called.
-    """
-
-    def __init__(self, frame: pl.DataFrame, name: str) -> None:
-        self._frame = frame
-        self._name = name
-
-    def __repr__(self) -> str:
-        return self._name
-
-    def scan(self) -> pl.LazyFrame:
-        """The rows."""
-        return self._frame.lazy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

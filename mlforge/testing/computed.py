@@ -9,11 +9,10 @@ from mlforge.duration import microseconds
 from mlforge.engines import Engine, Engines
 from mlforge.engines.base import Loaded
 from mlforge.engines.history import history
-from mlforge.engines.task import FrameSource
 from mlforge.errors import RequestError
 from mlforge.features import EngineName, Feature
 from mlforge.instant import INSTANT, Moment, instant
-from mlforge.source import Source
+from mlforge.source import FrameSource, Source
 
 
 def values_at(
