@@ -8,20 +8,22 @@ import datetime as dt
 from collections.abc import Generator
 from contextlib import contextmanager
 
-_standing: dt.datetime | None = None
+# The instants at which it stands still, for everybody who has asked for one: the last of them is now.
+_standing: list[tuple[object, dt.datetime]] = []
 
 
 def now() -> dt.datetime:
     """This instant, in UTC, or the one at which the clock stands still."""
-    return dt.datetime.now(dt.UTC) if _standing is None else _standing
+    return _standing[-1][1] if _standing else dt.datetime.now(dt.UTC)
 
 
 @contextmanager
 def standing_still(at: dt.datetime) -> Generator[None]:
     """While it lasts it is this instant, UTC-aware, in all threads of this process."""
-    global _standing
-    before, _standing = _standing, at
+    mine = object(), at
+    _standing.append(mine)
     try:
         yield
     finally:
-        _standing = before
+        # Not the last one where somebody else has begun later and goes on.
+        _standing.remove(mine)

@@ -6,10 +6,12 @@ from typing import Literal
 import dagster as dg
 
 from mlforge import loader
+from mlforge.core import Definitions
 from mlforge.errors import DefinitionError
 from mlforge_dagster.automation import feature_schedule
 from mlforge_dagster.definitions import build_definitions
 from mlforge_dagster.engine import EngineResource
+from mlforge_dagster.partitions import partition_schedule
 from mlforge_dagster.sensor import online_reconcile_sensor
 
 # The folders whose modules are loaded: of several, each would run with those of the last one.
@@ -33,7 +35,8 @@ class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
         definitions: The Python file with the `mlforge.Definitions`, seen from the folder of `defs.yaml`; `file.py:name`
             where it has several.
         partitions: By feature a day in the first month of its partitions.
-        schedule: When all features are built, as cron; left out, there is no schedule.
+        schedule: When all features are built, as cron, of one with partitions the running one and that before it; left
+            out, there is no schedule.
         reconcile: Whether there is a sensor that keeps online what offline says.
         engine: What runs features that name no engine: polars, duckdb or spark; left out, what the Definitions say.
         memory_limit: How much memory a build may take, as in `"2GB"`; left out, what the Definitions say.
@@ -74,6 +77,10 @@ class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
             partitions=self.partitions,
             freshness=self.freshness,
             engine=engine,
-            schedules=[feature_schedule(defs, self.schedule)] if self.schedule else [],
+            schedules=self._schedules(defs, self.schedule) if self.schedule else [],
             sensors=[online_reconcile_sensor(defs)] if self.reconcile else [],
         )
+
+    def _schedules(self, defs: Definitions, cron: str) -> list[dg.ScheduleDefinition]:
+        parts = [partition_schedule(defs, feature, cron) for feature in self.partitions or {}]
+        return [feature_schedule(defs, cron), *parts]

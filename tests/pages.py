@@ -74,7 +74,10 @@ def _blocks(evaluators: Mapping[str, Evaluator], document: Document) -> Iterable
         source = block.lexemes["source"]
         if title is not None:
             yield Region(block.start, block.end, (title.group(1), source), _write)
-        elif language == "python" and ">>>" in source:
+        elif language == "python" and re.search(r"^\s*>>> ", source, re.MULTILINE):
+            for paragraph in re.split(r"\n\s*\n", source.strip()):
+                if not paragraph.lstrip().startswith(">>> ") or "+SKIP" in paragraph:
+                    raise ValueError(f"{place}: what is not run stands beside `>>>`:\n{paragraph}")
             for part in _doctests(source, document.path):
                 part.adjust(block, source)
                 yield part
@@ -92,6 +95,8 @@ def _write(example: Example) -> None:
 
 
 def _console(example: Example) -> None:
+    if not str(example.parsed).startswith("$ "):
+        raise ValueError(f"A console begins with `$ `:\n{example.parsed}")
     for command in COMMAND.finditer(str(example.parsed)):
         _command(command, os.environ)
 

@@ -42,7 +42,11 @@ defs = mlf.Definitions("component", store=LocalStore({str(tmp_path / "own")!r}))
 """
     )
     with create_defs_folder_sandbox() as sandbox:
-        attributes = {"definitions": str(tmp_path / "project.py"), "schedule": "0 2 * * *"}
+        attributes = {
+            "definitions": str(tmp_path / "project.py"),
+            "schedule": "0 2 * * *",
+            "partitions": {"last": "2026-01-01"},
+        }
         path = sandbox.scaffold_component(
             component_cls=FeatureStoreComponent,
             defs_yaml_contents={"type": "mlforge_dagster.FeatureStoreComponent", "attributes": attributes},
@@ -52,7 +56,8 @@ defs = mlf.Definitions("component", store=LocalStore({str(tmp_path / "own")!r}))
             keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
             assert {"component/last", "component/sources/events"} <= keys
             assert definitions.schedules is not None
-            assert [schedule.name for schedule in definitions.schedules] == ["component_features_schedule"]
+            names = [schedule.name for schedule in definitions.schedules]
+            assert names == ["component_features_schedule", "component_last_partitions"]
     context = dg.ComponentTree.for_test().load_context
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "project.py").write_text("")

@@ -52,6 +52,23 @@ def shop(folder: Path, online: Any = None, *, features: list[Feature] | None = N
     return Definitions("shop", features=found, store=LocalStore(folder / "store"), online_store=online, **how)
 
 
+def test_of_two_that_overlap_the_one_that_goes_on_keeps_its_instant() -> None:
+    one, other = freeze("2026-01-22"), freeze("2026-01-23")
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert instant("now") == dt.datetime(2026, 1, 23, tzinfo=UTC)
+    other.__exit__(None, None, None)
+    assert abs(instant("now") - dt.datetime.now(UTC)) < dt.timedelta(minutes=1)
+
+
+def test_a_class_is_refused_since_pytest_would_not_find_its_tests() -> None:
+    class TestShop: ...
+
+    with pytest.raises(RequestError, match=r"TestShop is a class: put @freeze"):
+        freeze("2026-01-22")(TestShop)
+
+
 def test_now_is_the_instant_for_as_long_as_it_lasts() -> None:
     before = instant("now")
     with freeze("2026-01-22"):

@@ -189,6 +189,24 @@ def holds_open(path: str) -> bool:
     return False
 
 
+# A pool ends its processes by SIGTERM, and whoever is left must not keep the command.
+FORKS = """
+    import multiprocessing, os, time
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        pool.map(abs, range(4))
+    if not os.fork():
+        os.close(1), os.close(2), time.sleep(20), os._exit(0)
+"""
+
+
+def test_what_a_function_forks_has_signals_of_its_own(online: str) -> None:
+    write_project(online, FORKS.strip())
+    began = time.monotonic()
+    done = subprocess.run([MLFORGE, "build"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 20
+
+
 @pytest.mark.parametrize("limit", ["", "--memory-limit 1GB"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_query_of_duckdb_ends_too(number: signal.Signals, code: int, limit: str) -> None:

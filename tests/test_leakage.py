@@ -130,6 +130,14 @@ def test_a_function_that_does_not_passes(function: Any, kind: str) -> None:
     assert_no_leakage(made(function, **KINDS[kind]), ORDERS)
 
 
+def test_a_function_that_cannot_run_on_no_events_is_not_asked_to() -> None:
+    def by_user(df: pl.LazyFrame) -> pl.DataFrame:
+        return pl.concat(df.collect().partition_by("user_id"))
+
+    for how in (SUMS, {**SUMS, "interval": "1d"}, {}):
+        assert_no_leakage(made(by_user, **how), ORDERS)
+
+
 def test_moving_an_event_within_its_interval_is_no_leak() -> None:
     with pytest.raises(AssertionError, match="sees the future: at 2026-01-06T00"):
         assert_no_leakage(made(moves_to_the_week, **KINDS["windows by the day"]), move(ORDERS, -3))

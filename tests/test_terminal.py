@@ -95,6 +95,22 @@ def test_an_error_is_one_line_however_narrow_the_terminal_is() -> None:
     assert b"\x1b[1;31mmlforge:\x1b[0m" in shown
 
 
+def test_a_number_and_an_outcome_stay_whole_however_narrow_the_terminal_is() -> None:
+    on_a_terminal("build --online --as-of 2026-01-10")
+    for width in ("80", "30"):
+        _, shown = on_a_terminal("build --online --as-of 2026-01-10", COLUMNS=width)
+        lines = COLOUR.sub(b"", shown).decode().splitlines()
+        assert sum(line.count("unchanged") for line in lines) >= 3, shown
+        assert sum(line.count("skipped") for line in lines) >= 3
+
+
+def test_a_full_disk_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run([MLFORGE, "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert "cannot be written: No space left on device." in ended.stderr
+
+
 def test_a_number_or_a_bracket_in_an_error_is_no_markup() -> None:
     shop.write(online="None")
     assert process("read", "[red]user", "a=1").stderr.startswith("mlforge: There is no feature '[red]user'")

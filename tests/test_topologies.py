@@ -209,6 +209,8 @@ def test_tls_with_a_ca_and_client_certificates(crowd: Crowd, tmp_path: Path, cli
             stranger.read("crowd", USER)
         with RedisStore.from_url(f"rediss://{server.host}:{server.port}?ssl_ca_certs={certificates.ca}") as by_url:
             assert client_certificate or by_url.read("crowd", USER) is not None
+        with RedisStore.from_url(f"rediss://{server.host}:{server.port}", ssl_options=options) as by_url:
+            assert by_url.read("crowd", USER) is not None
 
 
 @pytest.mark.slow

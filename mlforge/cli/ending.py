@@ -1,5 +1,6 @@
 """What ends a command early: Ctrl-C, and SIGTERM in the same way, so that whatever was begun is taken back."""
 
+import os
 import signal
 import socket
 import sys
@@ -57,8 +58,16 @@ def signals() -> Generator[Ending]:
                 while arrived.recv(64):
                     pass
 
+    def forked() -> None:
+        # What a feature's function forks ends by itself: its signals are none of this command's.
+        if signal.getsignal(signal.SIGTERM) is interrupt:
+            signal.set_wakeup_fd(-1)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     told = signal.set_wakeup_fd(arriving.fileno(), warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=forked)
     thread = threading.Thread(target=forward, name="mlforge-signals", daemon=True)
     thread.start()
     try:
@@ -67,5 +76,7 @@ def signals() -> Generator[Ending]:
         signal.set_wakeup_fd(told)
         for number, handler in before.items():
             signal.signal(number, handler)
+        # Closing alone does not end it where a child has the socket, too.
+        arriving.shutdown(socket.SHUT_RDWR)
         arriving.close()
         thread.join()

@@ -25,10 +25,14 @@ def write(text: str) -> None:
     try:
         sys.stdout.write(f"{text.rstrip()}\n")
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # The interpreter flushes once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(BROKEN_PIPE)
+        if isinstance(error, BrokenPipeError):
+            sys.exit(BROKEN_PIPE)
+        from mlforge.errors import RequestError
+
+        raise RequestError(f"The result cannot be written: {error.strerror}.") from None
 
 
 def write_json(value: Any) -> None:
@@ -53,12 +57,16 @@ def write_table(rows: Sequence[Mapping[str, str]], *, numbers: Collection[str] =
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for heading in rows[0]:
-        table.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
+        # A number in two pieces is another number.
+        whole = heading in numbers or heading in OUTCOMES
+        least = max(len(row[heading]) for row in rows) if whole else None
+        table.add_column(heading, overflow="fold", no_wrap=whole, min_width=least)
+        table.columns[-1].justify = "right" if heading in numbers else "left"
     for row in rows:
         table.add_row(*(Text(cell, style=_colour(heading, cell)) for heading, cell in row.items()))
     console = Console(width=None if sys.stdout.isatty() else WIDE)
     with console.capture() as capture:
-        console.print(table)
+        console.print(table, crop=False)
     write("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 

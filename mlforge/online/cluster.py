@@ -112,10 +112,10 @@ class ClusterStore(RedisStore):
         Raises:
             DefinitionError: It is no such URL, or names a socket or a database. The message never quotes it.
         """
-        settings = settings_from_url(url)
+        settings = settings_from_url(url, arguments)
         if settings.pop("db", 0) or settings.pop("unix_socket_path", None):
             raise DefinitionError("A cluster has one database and no socket: write redis://host:port or rediss://.")
-        return cls(**arguments | settings)
+        return cls(**settings)
 
     @property
     def client(self) -> "Redis":

@@ -37,8 +37,8 @@ def redis_package() -> ModuleType:
         raise DefinitionError("A RedisStore needs the redis package: pip install 'mlforge[redis]'.") from None
 
 
-def settings_from_url(url: str) -> dict[str, Any]:
-    """The arguments of a `RedisStore` in a URL: `redis://`, `rediss://` (TLS) or `unix://`.
+def settings_from_url(url: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a `RedisStore` in a URL (`redis://`, `rediss://` (TLS) or `unix://`) over others beside it.
 
     Timeouts may stand in the query as `socket_timeout` and `socket_connect_timeout`, TLS as redis-py's `ssl_*`.
 
@@ -69,7 +69,9 @@ def settings_from_url(url: str) -> dict[str, Any]:
         raise DefinitionError(
             f"{unknown[0]!r} is not an option of a Redis URL here: only socket_timeout, socket_connect_timeout, ssl_*."
         )
-    return {"ssl": ssl, "ssl_options": ssl_options} | {_ARGUMENTS[name]: value for name, value in others.items()}
+    said = {_ARGUMENTS[name]: value for name, value in others.items()}
+    options = {**(arguments.get("ssl_options") or {}), **ssl_options}
+    return {**arguments, **said, "ssl": ssl, "ssl_options": options}
 
 
 def store_error(error: Exception, client: "Redis | Mapping[str, Any]") -> StoreError:

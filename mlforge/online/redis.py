@@ -162,7 +162,7 @@ class RedisStore(OnlineStore):
         Raises:
             DefinitionError: It is no such URL. The message never quotes it.
         """
-        return cls(**arguments | settings_from_url(url))
+        return cls(**settings_from_url(url, arguments))
 
     @property
     def prefix(self) -> str:

@@ -41,11 +41,13 @@ class Frozen:
         """The function, which sees the clock stand still.
 
         Raises:
-            RequestError: Its call only begins what it does.
+            RequestError: It is a class, or its call only begins what it does.
         """
+        name = getattr(function, "__name__", repr(function))
+        if inspect.isclass(function):
+            raise RequestError(f"{name} is a class: put @freeze(...) on its methods, or on a fixture.")
         goes_on = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
         if any(is_kind(function) for is_kind in goes_on):
-            name = getattr(function, "__name__", repr(function))
             raise RequestError(f"{name} goes on after its call has ended: write `with freeze(...):` inside of it.")
 
         @functools.wraps(function)
