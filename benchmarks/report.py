@@ -40,7 +40,9 @@ def report(measured: Path, kept: Path, docs: Path) -> None:
     runs = results.newest([*results.read(kept), *fresh])
     page, images = docs / "benchmarks.md", docs / "images"
     images.mkdir(parents=True, exist_ok=True)
-    page.write_text(between(page.read_text() if page.exists() else f"{BEGIN}\n{END}\n", rendered(runs, images)))
+    text = page.read_text() if page.exists() else f"{BEGIN}\n{END}\n"
+    between(text, "")  # Whether there is a place for it, before anything is drawn.
+    page.write_text(between(text, rendered(runs, images)))
     results.write(kept, runs)
 
 

@@ -160,7 +160,16 @@ def _short(number: float) -> str:
 
 def read(path: Path) -> list[Run]:
     """The runs in a file; none where there is no file."""
-    return [Run.from_json(run) for run in json.loads(path.read_text())] if path.exists() else []
+    if not path.exists():
+        return []
+    try:
+        return [Run.from_json(run) for run in json.loads(path.read_text(), parse_constant=_no_number)]
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise SystemExit(f"{path} holds no results: {error}. Delete it, and measure again.") from None
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no figure")
 
 
 def newest(runs: Iterable[Run]) -> list[Run]:

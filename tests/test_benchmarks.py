@@ -135,6 +135,16 @@ def test_a_page_without_the_marks_is_left_alone(folder: Path) -> None:
     assert page.read_text() == "# By hand\n"
 
 
+@pytest.mark.parametrize("damaged", ["", "null", '[{"script": "shop"}]', '[{"script": NaN}]', "\x00"])
+def test_results_that_are_damaged_are_named_and_nothing_is_changed(folder: Path, damaged: str) -> None:
+    measure(folder)
+    page = report(folder)
+    (folder / "found" / "other.json").write_text(damaged)
+    with pytest.raises(SystemExit, match=r"other\.json holds no results: .* Delete it, and measure again"):
+        report(folder)
+    assert (folder / "docs" / "benchmarks.md").read_text() == page
+
+
 def test_an_unknown_section_is_named(folder: Path) -> None:
     assert "there is no section 'forth': first, second, third" in measure(folder, "forth").stderr
 

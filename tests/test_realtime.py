@@ -179,6 +179,12 @@ def test_what_cannot_be_scored_is_the_callers_mistake(service: httpx.Client, hou
     assert service.post("/scores", json={"household_ids": households}).status_code == 422
 
 
+def test_a_nan_is_the_callers_mistake_too(service: httpx.Client) -> None:
+    found = service.post("/scores", content='{"household_ids": [NaN]}', headers={"content-type": "application/json"})
+    assert found.status_code == 422
+    assert "finite" in found.text or "integer" in found.text
+
+
 def test_its_health_is_what_is_online_as_of_when(service: httpx.Client) -> None:
     answer = service.get("/health")
     assert answer.status_code == 200
@@ -267,6 +273,9 @@ def test_what_comes_too_early_says_what_comes_first(tmp_path: Path) -> None:
     }.items():
         ended = elsewhere(tmp_path, sys.executable, *command)
         assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"{said}\n")
+    (tmp_path / "model.pickle").write_bytes(b"")
+    ended = elsewhere(tmp_path, sys.executable, "-m", "uvicorn", "service:app")
+    assert ended.stderr == f"{tmp_path}/model.pickle holds no model: run `python train.py`.\n"
 
 
 @pytest.mark.slow

@@ -89,7 +89,10 @@ def load(path: Path = FILE) -> Model:
     """
     if not path.exists():
         sys.exit(f"There is no model at {path}: run `python train.py` first.")
-    model = pickle.loads(path.read_bytes())  # noqa: S301 -- our own file
+    try:
+        model = pickle.loads(path.read_bytes())  # noqa: S301 -- our own file
+    except (pickle.UnpicklingError, ValueError, EOFError):
+        model = None
     if not isinstance(model, Model):
         sys.exit(f"{path} holds no model: run `python train.py`.")
     return model

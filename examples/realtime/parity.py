@@ -34,6 +34,8 @@ def compare(model: Model, url: str) -> bool:
 
     # The instant of the last sync: what is online holds as of then.
     [as_of] = {each.as_of for each in defs.status(list(model.versions))}
+    if as_of is None:
+        sys.exit("Nothing is online: run `mlforge build --online` first.")
     labels = households.with_columns(pl.lit(as_of).alias("label_time"))
     history = defs.get_training_data(model.features, labels, timestamp="label_time").drop("label_time")
     online = defs.get_online_features(model.features, households)

@@ -8,6 +8,7 @@ from typing import Annotated
 import polars as pl
 from definitions import defs
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from model import load
 from pydantic import BaseModel, Field
@@ -91,6 +92,13 @@ def health(response: Response) -> dict[str, Online]:
     if not all(each.complete for each in found.values()):
         response.status_code = 503
     return found
+
+
+@app.exception_handler(RequestValidationError)
+async def misunderstood(request: Request, error: RequestValidationError) -> JSONResponse:
+    """What is wrong with a request; without what was sent, since a NaN in it could not be sent back."""
+    wrong = [{"loc": each["loc"], "msg": each["msg"]} for each in error.errors()]
+    return JSONResponse({"detail": wrong}, status_code=422)
 
 
 @app.exception_handler(mlf.MlforgeError)

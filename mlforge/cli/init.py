@@ -11,16 +11,10 @@ EXAMPLES = """Examples:
   mlforge init shop
   mlforge init shop --dagster
   mlforge init . --name fraud"""
-# By the names that files get, the templates; in all of them $name is the project's name.
-TEMPLATES = {
-    "definitions.py": "definitions.py",
-    "data/orders.csv": "data/orders.csv",
-    "tests/test_features.py": "tests/test_features.py",
-    "pyproject.toml": "pyproject.toml",
-    ".gitignore": "gitignore",
-    "README.md": "README.md",
-}
-DAGSTER = {name: name for name in ("dagster_definitions.py", "workspace.yaml")}
+# The templates, which get their names; in all of them $name is the project's name.
+TEMPLATES = ("definitions.py", "data/orders.csv", "tests/test_features.py", "pyproject.toml", "gitignore", "README.md")
+DAGSTER = ("dagster_definitions.py", "workspace.yaml")
+HIDDEN = {"gitignore": ".gitignore"}
 
 
 def register(app: App) -> None:
@@ -39,8 +33,8 @@ def init(folder: str = ".", /, *, name: str | None = None, dagster: bool = False
         dagster: Make the project's features assets of Dagster, too.
     """
     where = Path(folder)
-    templates = TEMPLATES | (DAGSTER if dagster else {})
-    _write(where, {file: _filled(template, _name(where, name)) for file, template in templates.items()})
+    templates = (*TEMPLATES, *(DAGSTER if dagster else ()))
+    _write(where, {HIDDEN.get(file, file): _filled(file, _name(where, name)) for file in templates})
     output.write(f"{len(templates)} files in {str(where)!r}. Next:")
     output.write("\n".join(f"  {line}" for line in _next(where, dagster=dagster)))
     return 0
@@ -99,7 +93,10 @@ def _write(where: Path, texts: dict[str, str]) -> None:
                 stream.write(text)
     except BaseException as error:
         for path in reversed(made):
-            path.rmdir() if path.is_dir() else path.unlink()
+            if path.is_dir():
+                path.rmdir()
+            else:
+                path.unlink()
         if not isinstance(error, OSError):
             raise
         why = f"cannot be written ({error.strerror})"
