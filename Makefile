@@ -57,7 +57,7 @@ format: .venv/dev  ## Format the code and mend what the linter can mend.
 docs: .venv/dev  ## Build the documentation into build/site, with warnings as errors.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-bench: .venv/dev  ## Measure beside work by hand, Feast and mlforge-sdk, for docs/benchmarks.md: about 35 minutes.
+bench: .venv/dev  ## Measure beside work by hand, Feast and mlforge-sdk, for docs/benchmarks.md: about 25 minutes.
 	status=0; for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py || status=1; done; \
 	$(BIN)/python benchmarks/report.py && exit $$status
 
