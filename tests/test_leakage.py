@@ -390,6 +390,8 @@ def test_instants_after_all_events_are_no_proof() -> None:
 def test_what_is_no_frame_is_refused() -> None:
     with pytest.raises(RequestError, match=r"of the type list: write a polars\.DataFrame"):
         assert_no_leakage(made(plain), ORDERS.to_dicts())  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match=r"at is a list: write at=\['2026-01-06'\]"):
+        assert_no_leakage(made(plain), ORDERS, at="2026-01-06")
     with pytest.raises(RequestError, match=r"no column 'ingested'.*say available_at="):
         assert_no_leakage(made(with_ingested, available_at="ingested"), ORDERS)
 

@@ -57,9 +57,12 @@ def assert_no_leakage(
     Raises:
         AssertionError: There is such a value; the message has the entity, the instant, the column, the value with and
             without the future, and the event that changed it.
-        RequestError: The feature has no timestamp, a column is missing, or nothing has a value at the instants.
+        RequestError: The feature has no timestamp, a column is missing, `at` is no list, or nothing has a value at the
+            instants.
     """
     __tracebackhide__ = True
+    if isinstance(at, str):
+        raise RequestError(f"at is a list: write at=[{at!r}].")
     trial = _Trial(feature, in_memory(events), Engines(engine), timestamp, available_at)
     made = run(feature, trial.events, trial.engines, checked=False).events
     full = history(feature, made)
