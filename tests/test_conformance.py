@@ -195,7 +195,8 @@ def test_without_the_extra_there_is_a_store_in_memory_and_the_error_names_the_ex
 
 
 def test_the_names_to_test_with_are_these() -> None:
-    assert mlforge.testing.__all__ == dir(mlforge.testing) == ["MemoryStore", "OnlineStoreSuite", "state_machine"]
+    names = ["MemoryStore", "OnlineStoreSuite", "assert_no_leakage", "freeze", "state_machine", "values_at"]
+    assert mlforge.testing.__all__ == dir(mlforge.testing) == names
     assert all(getattr(mlforge.testing, name).__doc__ for name in mlforge.testing.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         mlforge.testing.nothing  # noqa: B018 -- for its error

@@ -117,9 +117,10 @@ def test_its_tests_find_a_feature_that_sees_the_future(project: Path) -> None:
     assert "Feature 'last_order' sees the future" in ended.stdout
 
 
-def test_a_redis_of_ones_own_is_named_in_the_environment(project: Path, redis_server: RedisServer) -> None:
-    mlforge(project, "build", "--online", REDIS_URL=redis_server.url)
-    with redis.Redis.from_url(redis_server.url) as client:
+def test_a_redis_of_ones_own_is_named_in_the_environment(project: Path) -> None:
+    # Of its own, since other projects of the tests have features of the same names.
+    with RedisServer() as server, redis.Redis.from_url(server.url) as client:
+        mlforge(project, "build", "--online", REDIS_URL=server.url)
         assert [key for key in client.scan_iter("mlforge:*") if b"user_spend" in key]
     assert not (project / "online_store").exists()
 
@@ -212,7 +213,7 @@ def test_its_schedule_builds_and_goes_online_in_dagster(project: Path, monkeypat
     definitions = import_module("dagster_definitions").definitions
     defs = import_module("definitions").defs
     for name in ("definitions", "dagster_definitions"):
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]
     keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
     assert {"shop/user_spend", "shop/user_spend_online", "shop/last_order_online", "shop/sources/orders"} <= keys
     [schedule] = definitions.schedules

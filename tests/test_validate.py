@@ -227,7 +227,7 @@ def test_the_help_shows_examples(cli: Cli) -> None:
         (
             EVENTS.with_columns(pl.col("amount").cast(pl.String)),
             {"timestamp": "ts", "metrics": [mlf.Rolling(windows=["7d"], aggregations={"amount": ["sum"]})]},
-            "Feature 'f': amount__sum__7d: sum of column 'amount', which is String.",
+            "Feature 'f': amount__sum__7d: sum of column 'amount', which is String: cast it in the function",
         ),
         (EVENTS, {"timestamp": "amount"}, "Feature 'f': the timestamp 'amount' is Float64, not a datetime or date"),
         (EVENTS, {"timestamp": "when"}, "Feature 'f': the timestamp 'when' is missing"),

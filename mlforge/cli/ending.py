@@ -33,8 +33,8 @@ class Ending:
 def signals() -> Generator[Ending]:
     """While it lasts, SIGINT and SIGTERM raise KeyboardInterrupt, once: what is taken back on the way is not disturbed.
 
-    Polars looks for SIGINT only, while it computes, and has whatever waits for a lock wait on; so a SIGINT of our own
-    follows the first signal, one that ends a wait.
+    Polars looks for SIGINT only, while it computes, and has whatever waits for a lock wait on; so SIGINTs of our own
+    follow the first signal, which end a wait, until Python has come to one: a wait that begins just after one goes on.
     """
     ending, main = Ending(), threading.main_thread().ident
     if main != threading.get_ident():
@@ -42,8 +42,10 @@ def signals() -> Generator[Ending]:
         return
     arrived, arriving = socket.socketpair()
     arriving.setblocking(False)
+    noticed = threading.Event()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        noticed.set()
         if number == signal.SIGTERM:
             ending.signal = signal.SIGTERM
         # Polars raises one of its own before Python comes to this.
@@ -55,6 +57,8 @@ def signals() -> Generator[Ending]:
             if arrived.recv(1):
                 signal.siginterrupt(signal.SIGINT, True)
                 signal.pthread_kill(main, signal.SIGINT)
+                while not noticed.wait(0.1):
+                    signal.pthread_kill(main, signal.SIGINT)
                 while arrived.recv(64):
                     pass
 
@@ -73,6 +77,7 @@ def signals() -> Generator[Ending]:
     try:
         yield ending
     finally:
+        noticed.set()
         signal.set_wakeup_fd(told)
         for number, handler in before.items():
             signal.signal(number, handler)
