@@ -6,15 +6,16 @@ import os
 import shlex
 import subprocess
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlforge import loader
+from mlforge import Definitions, loader
 from mlforge.cli.main import main
+from mlforge.online import RedisStore
 
 MLFORGE = Path(sysconfig.get_path("scripts")) / "mlforge"
 
@@ -60,6 +61,16 @@ def printed(folder: Path, *command: str | Path, **environment: str) -> str:
     ended = elsewhere(folder, *command, **environment)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Generator[Definitions]:
+    """The definitions of an example, in this process."""
+    found = loader.find(str(folder / "definitions.py"))
+    yield found
+    assert isinstance(found.online_store, RedisStore)
+    found.online_store.close()
+    loader._forget()
 
 
 def all_of(controller: int) -> bytes:

@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 import oracle
-from command_line import MLFORGE, printed
-from mlforge import Definitions, loader
+from command_line import MLFORGE, opened, printed
+from mlforge import Definitions
 from mlforge.online import RedisStore
 from servers import RedisServer
 
@@ -39,11 +39,8 @@ def said(folder: Path) -> str:
 @pytest.fixture(scope="module")
 def defs(folder: Path, said: str) -> Iterator[Definitions]:
     assert said
-    found = loader.find(str(folder / "definitions.py"))
-    yield found
-    assert isinstance(found.online_store, RedisStore)
-    found.online_store.close()
-    loader._forget()
+    with opened(folder) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

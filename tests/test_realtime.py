@@ -19,8 +19,8 @@ import polars as pl
 import pytest
 
 import oracle
-from command_line import MLFORGE, elsewhere, printed, without_redis
-from mlforge import Definitions, loader
+from command_line import MLFORGE, elsewhere, opened, printed, without_redis
+from mlforge import Definitions
 from mlforge.online import RedisStore
 from servers import RedisServer, free_port
 
@@ -69,11 +69,8 @@ def trained(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def defs(folder: Path) -> Iterator[Definitions]:
-    found = loader.find(str(folder / "definitions.py"))
-    yield found
-    assert isinstance(found.online_store, RedisStore)
-    found.online_store.close()
-    loader._forget()
+    with opened(folder) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
